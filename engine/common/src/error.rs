@@ -365,11 +365,25 @@ fn kind_of_text(message: &str) -> ErrorKind {
 fn kind_of_text_or(message: &str, otherwise: ErrorKind) -> ErrorKind {
     let m = message.to_ascii_lowercase();
     let has = |words: &[&str]| words.iter().any(|w| m.contains(w));
-    if has(&["403", "forbidden", "access denied", "accessdenied", "permission denied", "unauthenticated", "401 "]) {
+    if has(&[
+        "403",
+        "forbidden",
+        "access denied",
+        "accessdenied",
+        "permission denied",
+        "unauthenticated",
+        "401 ",
+    ]) {
         ErrorKind::Permission
     } else if has(&["404", "not found", "no such file", "nosuchkey", "nosuchbucket", "does not exist"]) {
         ErrorKind::NotFound
-    } else if has(&["timed out", "timeout", "connection refused", "connection reset", "error sending request"]) {
+    } else if has(&[
+        "timed out",
+        "timeout",
+        "connection refused",
+        "connection reset",
+        "error sending request",
+    ]) {
         ErrorKind::Unavailable
     } else if has(&["unexpected eof", "corrupt", "invalid magic", "eof", "truncated"]) {
         ErrorKind::Data
