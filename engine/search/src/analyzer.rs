@@ -1,0 +1,132 @@
+//! The marker function becomes a search node, and the conditions of its `WHERE` go below it.
+//!
+//! ```text
+//! before  Filter: v.lang = 'en' AND v._distance < 0.5
+//!           SubqueryAlias: v
+//!             Projection: docs.id, docs.lang, docs.e, __vector_search('e', $1, 10, '{}') AS _distance
+//!               TableScan: docs
+//!
+//! after   Filter: v._distance < 0.5
+//!           Sort: v._distance ASC NULLS LAST, fetch=10
+//!             VectorSearch: column=v.e, metric=cosine, k=10, query=$1
+//!               Filter: v.lang = 'en'
+//!                 SubqueryAlias: v
+//!                   TableScan: docs
+//! ```
+//!
+//! The alias moves below the search, so that conditions move without being rewritten, correlated
+//! sub-queries included. Which conditions move is decided here and nowhere else (see the crate's page),
+//! on the shape that the planner gives to one `SELECT`: a filter above joins above the relation, without
+//! a projection between them.
+//!
+//! *Position*: before every other analyzer rule. *Idempotent*: no marker is left after the first run.
+//!
+//! # Errors
+//! Unknown column, column that is no vector, wrong number of dimensions, metric that does not fit the
+//! type, NULL query, query or condition that depends on an outer query, a table that has `_distance`.
+
+mod bind;
+mod search;
+
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{DataFusionError, Result};
+use datafusion::logical_expr::{Expr, LogicalPlan, Projection, SubqueryAlias};
+use datafusion::optimizer::analyzer::AnalyzerRule;
+use triune_common::Error;
+
+use crate::marker::{is_marker, marker_args};
+use crate::node::VectorSearchNode;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct VectorSearchAnalyzerRule {}
+
+impl VectorSearchAnalyzerRule {
+    pub fn new() -> Self {
+        Self {}
+    }
+}
+
+impl AnalyzerRule for VectorSearchAnalyzerRule {
+    fn name(&self) -> &str {
+        "vector_search"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
+        if !has_marker(&plan)? {
+            return Ok(plan);
+        }
+        let plan = plan.transform_up_with_subqueries(rewrite)?.data;
+        if has_marker(&plan)? {
+            return Err(DataFusionError::from(
+                Error::invalid("__vector_search is not a function of its own")
+                    .with_hint("write FROM vector_search(table, column, query)"),
+            ));
+        }
+        Ok(plan)
+    }
+}
+
+fn rewrite(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    match plan {
+        LogicalPlan::Projection(p) if p.expr.iter().any(|e| marker_args(e).is_some()) => {
+            search::of_projection(p).map(Transformed::yes)
+        }
+        LogicalPlan::SubqueryAlias(alias) => adopt_alias(alias),
+        LogicalPlan::Filter(filter) => bind::bind(filter),
+        other => Ok(Transformed::no(other)),
+    }
+}
+
+/// Moves an alias, with the column names it may give, below the search that it names.
+fn adopt_alias(alias: SubqueryAlias) -> Result<Transformed<LogicalPlan>> {
+    let unchanged = |alias| Ok(Transformed::no(LogicalPlan::SubqueryAlias(alias)));
+    let (search, names) = match alias.input.as_ref() {
+        // `AS v(a, b, d)`: the planner renames with a projection below the alias.
+        LogicalPlan::Projection(p) => match (VectorSearchNode::find(&p.input), plain_names(p)) {
+            (Some(search), Some(names)) => (search, Some(names)),
+            _ => return unchanged(alias),
+        },
+        plan => match VectorSearchNode::find(plan) {
+            Some(search) => (search, None),
+            None => return unchanged(alias),
+        },
+    };
+    let new = search::renamed(search, alias.alias.clone(), names)?;
+    Ok(Transformed::yes(new.into_plan()))
+}
+
+/// The names that a projection gives to exactly the columns of its input, in their order.
+fn plain_names(projection: &Projection) -> Option<Vec<String>> {
+    let input = projection.input.schema();
+    if projection.expr.len() != input.fields().len() {
+        return None;
+    }
+    projection
+        .expr
+        .iter()
+        .enumerate()
+        .map(|(i, expr)| match expr {
+            Expr::Alias(a) if a.relation.is_none() => match a.expr.as_ref() {
+                Expr::Column(c) if input.maybe_index_of_column(c) == Some(i) => Some(a.name.clone()),
+                _ => None,
+            },
+            _ => None,
+        })
+        .collect()
+}
+
+fn has_marker(plan: &LogicalPlan) -> Result<bool> {
+    let mut found = false;
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            found |= expr.exists(|e| match e {
+                Expr::ScalarFunction(call) => Ok(is_marker(&call.func)),
+                _ => Ok(false),
+            })?;
+            Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+        })
+    })?;
+    Ok(found)
+}

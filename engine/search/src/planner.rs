@@ -1,0 +1,56 @@
+//! From the search node to operators.
+//!
+//! | rows searched | plan |
+//! |---|---|
+//! | a Lance table whose column has an index for the metric, `exact` not asked for | `LanceAnnExec` below a final `VectorTopKExec` |
+//! | anything else | a partial and a final `VectorTopKExec`: every row is compared |
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::common::{DFSchema, Result};
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::{LogicalPlan, UserDefinedLogicalNode};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
+use triune_common::Error;
+
+use crate::lance;
+use crate::node::VectorSearchNode;
+use crate::topk::{QuerySource, VectorTopKExec};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct VectorSearchPlanner {}
+
+impl VectorSearchPlanner {
+    pub fn new() -> Self {
+        Self {}
+    }
+}
+
+#[async_trait]
+impl ExtensionPlanner for VectorSearchPlanner {
+    async fn plan_extension(
+        &self,
+        planner: &dyn PhysicalPlanner,
+        node: &dyn UserDefinedLogicalNode,
+        _logical_inputs: &[&LogicalPlan],
+        physical_inputs: &[Arc<dyn ExecutionPlan>],
+        state: &SessionState,
+    ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+        let Some(search) = node.as_any().downcast_ref::<VectorSearchNode>() else { return Ok(None) };
+        let [input] = physical_inputs else {
+            return Err(Error::internal("a search was planned without its input").into());
+        };
+        let column = planner.create_physical_expr(search.column(), search.input().schema(), state)?;
+        let query =
+            QuerySource::new(planner.create_physical_expr(search.query(), &DFSchema::empty(), state)?);
+        if let Some(plan) = lance::plan_index_search(search, &query).await? {
+            return Ok(Some(plan));
+        }
+        let output = search.output_indices()?;
+        let name = search.distance_column().name;
+        VectorTopKExec::exact(Arc::clone(input), column, query, search.spec(), output, &name).map(Some)
+    }
+}

@@ -1,0 +1,171 @@
+//! What is asked of a search, apart from the table, the column and the query.
+//!
+//! The syntax tree can carry it into DataFusion's planner only as an expression, so it travels as the
+//! JSON text of the marker function's last argument (see [`crate::desugar`]), with the places in the
+//! statement that later errors point at:
+//!
+//! ```json
+//! {"at": {"call": [1, 15], "k": [1, 42]}, "exact": true, "metric": "l2", "nprobes": 24, "refine_factor": 2}
+//! ```
+
+use serde_json::{Map, Value, json};
+use triune_common::{Error, Position, Result};
+use triune_vector::kernels::Metric;
+
+/// The options of a search that were written down; what was not is `None`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SearchOptions {
+    /// As the user spelt it; checked to name a metric.
+    pub metric: Option<String>,
+    /// How many partitions of an index are read.
+    pub nprobes: Option<u32>,
+    /// How many times `k` candidates of a quantised index are compared again by their full vectors.
+    pub refine_factor: Option<u32>,
+    /// Whether an index must not be used.
+    pub exact: bool,
+    /// Where in the statement the arguments are.
+    pub places: Places,
+}
+
+/// Where in the statement the call and its arguments begin.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Places {
+    pub call: Option<Position>,
+    pub column: Option<Position>,
+    pub query: Option<Position>,
+    pub k: Option<Position>,
+    pub metric: Option<Position>,
+}
+
+impl SearchOptions {
+    /// The text that [`SearchOptions::from_json`] reads.
+    pub fn to_json(&self) -> String {
+        let mut object = Map::new();
+        let mut at = Map::new();
+        for (name, place) in self.places.named() {
+            if let Some(p) = place {
+                at.insert(name.to_owned(), json!([p.line, p.column]));
+            }
+        }
+        // In the order of the alphabet, in which some builds of the JSON library keep objects anyway.
+        if !at.is_empty() {
+            object.insert("at".to_owned(), Value::Object(at));
+        }
+        if self.exact {
+            object.insert("exact".to_owned(), json!(true));
+        }
+        if let Some(metric) = &self.metric {
+            object.insert("metric".to_owned(), json!(metric));
+        }
+        if let Some(nprobes) = self.nprobes {
+            object.insert("nprobes".to_owned(), json!(nprobes));
+        }
+        if let Some(refine_factor) = self.refine_factor {
+            object.insert("refine_factor".to_owned(), json!(refine_factor));
+        }
+        Value::Object(object).to_string()
+    }
+
+    /// Reads what [`SearchOptions::to_json`] wrote; anything else is a defect of ours, or somebody
+    /// calling the marker function by hand.
+    pub fn from_json(text: &str) -> Result<Self> {
+        let broken = || Error::internal(format!("the options of a search are not readable: {text}"));
+        let value: Value = serde_json::from_str(text).map_err(|e| broken().with_source(e))?;
+        let object = value.as_object().ok_or_else(broken)?;
+        let number = |name: &str| match object.get(name) {
+            None => Ok(None),
+            Some(v) => v.as_u64().and_then(|n| u32::try_from(n).ok()).map(Some).ok_or_else(broken),
+        };
+        let place = |name: &str| {
+            let pair = object.get("at")?.get(name)?.as_array()?;
+            Some(Position::new(pair.first()?.as_u64()?, pair.get(1)?.as_u64()?))
+        };
+        Ok(Self {
+            metric: match object.get("metric") {
+                None => None,
+                Some(v) => Some(v.as_str().ok_or_else(broken)?.to_owned()),
+            },
+            nprobes: number("nprobes")?,
+            refine_factor: number("refine_factor")?,
+            exact: object.get("exact").and_then(Value::as_bool).unwrap_or(false),
+            places: Places {
+                call: place("call"),
+                column: place("column"),
+                query: place("query"),
+                k: place("k"),
+                metric: place("metric"),
+            },
+        })
+    }
+}
+
+impl Places {
+    fn named(&self) -> [(&'static str, Option<Position>); 5] {
+        [
+            ("call", self.call),
+            ("column", self.column),
+            ("k", self.k),
+            ("metric", self.metric),
+            ("query", self.query),
+        ]
+    }
+}
+
+/// What is asked of a search, checked and complete.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SearchSpec {
+    /// How many rows; 1 to [`crate::MAX_K`].
+    pub k: usize,
+    /// By which distance.
+    pub metric: Metric,
+    /// How many partitions of an index are read; the index decides when it is `None`.
+    pub nprobes: Option<u32>,
+    /// How many times `k` candidates of a quantised index are compared again by their full vectors.
+    pub refine_factor: Option<u32>,
+    /// Whether an index must not be used.
+    pub exact: bool,
+    /// What becomes of rows without a distance.
+    pub missing: Missing,
+}
+
+/// What becomes of rows without a distance: their vector is NULL, or the distance is not a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Missing {
+    /// They are not results: `vector_search`.
+    LeftOut,
+    /// They come after all others, first those that are not a number, then NULLs, where there are fewer
+    /// than k others: `ORDER BY … LIMIT k`.
+    Last,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_come_back_as_they_went() {
+        let all = SearchOptions {
+            metric: Some("L2".into()),
+            nprobes: Some(24),
+            refine_factor: Some(2),
+            exact: true,
+            places: Places {
+                call: Some(Position::new(3, 14)),
+                k: Some(Position::new(4, 1)),
+                ..Places::default()
+            },
+        };
+        assert_eq!(SearchOptions::from_json(&all.to_json()).unwrap(), all);
+        let none = SearchOptions::default();
+        assert_eq!(none.to_json(), "{}");
+        assert_eq!(SearchOptions::from_json("{}").unwrap(), none);
+    }
+
+    #[test]
+    fn broken_options_are_an_internal_error() {
+        for text in ["", "[]", "{\"nprobes\": -1}", "{\"metric\": 3}", "{"] {
+            let e = SearchOptions::from_json(text).unwrap_err();
+            assert_eq!(e.kind(), triune_common::ErrorKind::Internal, "{text}");
+        }
+    }
+}
