@@ -57,7 +57,9 @@ pub(crate) async fn plan_index_search(
     let indexes = provider.vector_indexes(field.name()).await?;
     let Some(index) = indexes.into_iter().find(|i| i.metric == metric) else { return Ok(None) };
 
-    let output: Vec<usize> = search.output_indices()?.into_iter().map(|i| columns[i]).collect();
+    let output: Option<Vec<usize>> =
+        search.output_indices()?.into_iter().map(|i| columns.get(i).copied()).collect();
+    let Some(output) = output else { return Ok(None) };
     let access = format!("index {}", index.name);
     let template = Template {
         provider: provider.clone(),

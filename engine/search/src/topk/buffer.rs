@@ -109,8 +109,8 @@ impl TopKBuffer {
         let grown = self.heap.capacity();
         let mut farthest = self.threshold();
         for (row, &distance) in distances.values().iter().enumerate() {
-            // The usual case first: one comparison, false for NaN too.
-            if farthest.is_some_and(|farthest| !(distance < farthest)) {
+            // The usual case first: most rows of most batches end here.
+            if farthest.is_some_and(|farthest| distance >= farthest || distance.is_nan()) {
                 continue;
             }
             let is_null = distances.is_null(row);

@@ -108,7 +108,7 @@ impl VectorTopKExec {
         access: impl Into<String>,
     ) -> Result<Self> {
         let schema = schema_of(&input.schema(), &mode, &output, (k, missing))?;
-        let properties = Arc::new(compute_properties(schema, &mode, &output, &input)?);
+        let properties = Arc::new(compute_properties(&schema, &mode, &output, &input)?);
         let metrics = ExecutionPlanMetricsSet::new();
         Ok(Self { input, mode, k, missing, access: access.into(), output, properties, metrics })
     }
@@ -183,12 +183,12 @@ fn schema_of(
 }
 
 fn compute_properties(
-    schema: SchemaRef,
+    schema: &SchemaRef,
     mode: &TopKMode,
     output: &[usize],
     input: &Arc<dyn ExecutionPlan>,
 ) -> Result<PlanProperties> {
-    let mut equivalence = EquivalenceProperties::new(Arc::clone(&schema));
+    let mut equivalence = EquivalenceProperties::new(Arc::clone(schema));
     // Only the final step says that it is ordered. If the partial step did, DataFusion would merge its
     // partitions by distance to keep an order that the final step makes anyway.
     if let TopKMode::Final { .. } = mode

@@ -221,3 +221,33 @@ async fn a_table_without_rows_and_one_without_vectors() {
         assert!(session.ids(&format!("SELECT id FROM vector_search({table}, e, '[0, 1]')")).await.is_empty());
     }
 }
+
+#[tokio::test]
+async fn memory_that_is_refused_is_an_error() {
+    let options = Options { memory: Some(100_000), ..Options::default() };
+    let session = session_with(options, &line(50_000), 1000);
+    let error = session.error("SELECT id FROM vector_search(docs, e, '[0, 1]', 40000, metric => 'l2')").await;
+    assert_eq!(error.kind(), triune_common::ErrorKind::Resources, "{error}");
+    assert_eq!(
+        session.ids("SELECT id FROM vector_search(docs, e, '[0, 1]', 3, metric => 'l2')").await,
+        [0, 1, 2]
+    );
+}
+
+#[tokio::test]
+async fn parquet_files_are_searched_in_parallel_and_read_only_what_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("docs.parquet");
+    let session = session_with(Options::default(), &line(5_000), 500);
+    session.rows(&format!("COPY docs TO '{}' STORED AS PARQUET", place.display())).await.unwrap();
+    session
+        .rows(&format!("CREATE EXTERNAL TABLE files STORED AS PARQUET LOCATION '{}'", place.display()))
+        .await
+        .unwrap();
+    let sql = "SELECT id FROM vector_search(files, e, '[4000, 1]', 3, metric => 'l2') WHERE kind = 'b'";
+    let mut ids = session.ids(sql).await;
+    ids.sort_unstable();
+    assert_eq!(ids, [3997, 4000, 4003]);
+    let plan = session.physical_text("SELECT id FROM vector_search(files, e, '[4000, 1]', 3)").await;
+    assert!(plan.contains("projection=[id, e]"), "{plan}");
+}

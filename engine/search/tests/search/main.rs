@@ -1,8 +1,13 @@
 //! `vector_search` from the text of a statement to its rows, in a small session that has this crate's
 //! rules where the real one has them.
 
+#[cfg(test)]
 mod answers;
+#[cfg(test)]
 mod errors;
+#[cfg(test)]
 mod plans;
+#[cfg(test)]
 mod property;
+#[cfg(test)]
 mod support;

@@ -255,6 +255,7 @@ async fn order_by_is_left_alone_where_it_is_no_search() {
 #[tokio::test]
 async fn order_by_answers_as_without_the_rule() {
     use crate::support::{Options, distances, line, session_with};
+    use datafusion::arrow::array::RecordBatch;
     let mut docs = line(40);
     docs[3].vector = None;
     docs[4].vector = Some(vec![f32::NAN, 0.0]);
@@ -269,8 +270,7 @@ async fn order_by_answers_as_without_the_rule() {
         assert!(!session.logical(&other).await.1.contains("VectorSearch"));
         let (ours, theirs) = (session.rows(&sql).await.unwrap(), session.rows(&other).await.unwrap());
         let bits = |rows| distances(rows, "_distance").into_iter().map(f32::to_bits).collect::<Vec<_>>();
-        let count =
-            |rows: &[datafusion::arrow::array::RecordBatch]| rows.iter().map(|b| b.num_rows()).sum::<usize>();
+        let count = |rows: &[RecordBatch]| rows.iter().map(RecordBatch::num_rows).sum::<usize>();
         assert_eq!(count(&ours), 38.min(k), "k={k}");
         let numbers = 36.min(k);
         assert_eq!(bits(&ours)[..numbers], bits(&theirs)[..numbers], "k={k}");

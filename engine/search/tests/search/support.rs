@@ -66,7 +66,6 @@ impl Session {
             .with_optimizer_rules(optimizer)
             .with_query_planner(Arc::new(Planner))
             .build();
-        #[expect(clippy::disallowed_methods, reason = "the real session stands above this crate")]
         let context = SessionContext::new_with_state(state);
         context.register_udf(triune_search::marker_function().as_ref().clone());
         for function in triune_vector::scalar_functions() {
