@@ -18,6 +18,7 @@ mod deferred;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array};
+use arrow::datatypes::FieldRef;
 use datafusion::common::{Result, ScalarValue};
 use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::utils::conjunction;
@@ -63,8 +64,7 @@ pub(crate) async fn plan_index_search(
     let access = format!("index {}", index.name);
     let template = Template {
         provider: provider.clone(),
-        column: field.name().clone(),
-        column_type: field.data_type().clone(),
+        column: field,
         metric,
         spec: spec.clone(),
         filter: conjunction(scan.filters.clone()),
@@ -85,8 +85,7 @@ pub(crate) async fn plan_index_search(
 #[derive(Debug, Clone)]
 struct Template {
     provider: LanceProvider,
-    column: String,
-    column_type: arrow::datatypes::DataType,
+    column: FieldRef,
     metric: LanceMetric,
     spec: SearchSpec,
     filter: Option<Expr>,
@@ -96,8 +95,8 @@ struct Template {
 
 impl Template {
     async fn plan(&self, query: &ScalarValue) -> Result<Arc<dyn ExecutionPlan>> {
-        let comparer = Comparer::try_new(self.spec.metric, query, &self.column_type)?;
-        let mut request = AnnRequest::new(self.column.clone(), query.to_array()?, self.spec.k, self.metric);
+        let comparer = Comparer::try_new(self.spec.metric, query, &self.column)?;
+        let mut request = AnnRequest::new(self.column.name(), query.to_array()?, self.spec.k, self.metric);
         request.filter = self.filter.clone();
         request.nprobes = self.spec.nprobes.and_then(|n| usize::try_from(n).ok());
         request.refine_factor = self.spec.refine_factor;

@@ -21,7 +21,6 @@ use datafusion::logical_expr::{Expr, Extension, LogicalPlan, Sort, UserDefinedLo
 use triune_common::Error;
 
 use crate::spec::{Missing, SearchSpec};
-use crate::vectors::metric_name;
 
 /// The `k` rows of the input that are nearest to a query vector, nearest first.
 ///
@@ -226,9 +225,9 @@ impl PartialOrd for VectorSearchNode {
         )) {
             // Equal must mean equal: what is not compared above decides whether there is an order at all.
             Some(Ordering::Equal) if self == other => Some(Ordering::Equal),
-            Some(Ordering::Equal) => metric_name(self.spec.metric)
-                .partial_cmp(metric_name(other.spec.metric))
-                .filter(|o| o.is_ne()),
+            Some(Ordering::Equal) => {
+                self.spec.metric.name().partial_cmp(other.spec.metric.name()).filter(|o| o.is_ne())
+            }
             order => order,
         }
     }
@@ -259,7 +258,7 @@ impl UserDefinedLogicalNodeCore for VectorSearchNode {
             f,
             "VectorSearch: column={}, metric={}, k={}",
             self.column,
-            metric_name(self.spec.metric),
+            self.spec.metric.name(),
             self.spec.k
         )?;
         if let Some(nprobes) = self.spec.nprobes {

@@ -41,7 +41,7 @@ use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 use crate::MAX_K;
 use crate::node::{VectorSearchNode, without_alias};
 use crate::spec::{Missing, SearchSpec};
-use crate::vectors::{Distance, distance_of};
+use crate::vectors::{Distance, distance_of, is_null, same_vectors};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -130,9 +130,9 @@ fn search_of(expr: &Expr, input: &Arc<LogicalPlan>, k: usize) -> Result<Option<V
     if !matches!(column, Expr::Column(_)) || !is_constant(query)? {
         return Ok(None);
     }
-    // Where the types differ, the function would convert one of the two; that is not repeated here.
-    let same_type = column.get_type(schema)? == query.get_type(&DFSchema::empty())?;
-    if !same_type || crate::vectors::is_null(query) {
+    // Where the kinds differ, the function would convert one of the two; that is not repeated here. Lists
+    // that are no vectors are compared in f64 and not by the kernels.
+    if !same_vectors(&column.get_type(schema)?, &query.get_type(&DFSchema::empty())?) || is_null(query) {
         return Ok(None);
     }
     let mut name = "__distance".to_owned();

@@ -16,30 +16,9 @@ pub(crate) fn vector_type(field: &Field) -> Option<VectorType> {
     VectorType::from_field(field).or_else(|| VectorType::from_data_type(field.data_type()))
 }
 
-/// The metric's name, as in SQL.
-pub(crate) fn metric_name(metric: Metric) -> &'static str {
-    match metric {
-        Metric::L2 => "l2",
-        Metric::Cosine => "cosine",
-        Metric::NegativeInnerProduct => "dot",
-        Metric::L1 => "l1",
-        Metric::Hamming => "hamming",
-        Metric::Jaccard => "jaccard",
-    }
-}
-
 /// The metric of a search that names none.
 pub(crate) fn default_metric(ty: VectorType) -> Metric {
-    if is_bits(ty) { Metric::Hamming } else { Metric::Cosine }
-}
-
-/// Whether vectors of a type can be compared by a metric: bits by the metrics for bits and only by them.
-pub(crate) fn metric_fits(metric: Metric, ty: VectorType) -> bool {
-    matches!(metric, Metric::Hamming | Metric::Jaccard) == is_bits(ty)
-}
-
-fn is_bits(ty: VectorType) -> bool {
-    matches!(ty.kind, VectorKind::BitVec)
+    if ty.kind == VectorKind::BitVec { Metric::Hamming } else { Metric::Cosine }
 }
 
 /// `to_vector(expr, 'VECTOR(n)')`: any text, list or vector as the column's type.
@@ -75,11 +54,19 @@ pub(crate) fn query_dims(query: &Expr, data_type: Option<&DataType>, ty: VectorT
 /// How many numbers a text like `[1, 2, 3]` has; whether they are numbers is for the parser to say.
 fn text_dims(text: &str, ty: VectorType) -> Option<usize> {
     let text = text.trim();
-    if is_bits(ty) && !text.starts_with('[') {
+    if ty.kind == VectorKind::BitVec && !text.starts_with('[') {
         return Some(text.len());
     }
     let inner = text.strip_prefix('[')?.strip_suffix(']')?.trim();
     Some(if inner.is_empty() { 0 } else { inner.split(',').count() })
+}
+
+/// Whether two Arrow types hold the same vectors, whatever their child fields are called.
+pub(crate) fn same_vectors(a: &DataType, b: &DataType) -> bool {
+    match (VectorType::from_data_type(a), VectorType::from_data_type(b)) {
+        (Some(a), Some(b)) => a.kind == b.kind && a.list_size() == b.list_size(),
+        _ => false,
+    }
 }
 
 /// A query ready to be compared with many vectors.
@@ -90,14 +77,21 @@ pub(crate) struct Comparer {
 
 impl Comparer {
     /// # Errors
-    /// If the query is NULL, has NaN or does not fit the column's type.
-    pub(crate) fn try_new(metric: Metric, query: &ScalarValue, column: &DataType) -> Result<Self> {
+    /// If the query is NULL, has NaN or does not fit the column, or the column holds no vectors.
+    pub(crate) fn try_new(metric: Metric, query: &ScalarValue, column: &Field) -> Result<Self> {
         if query.is_null() {
             return Err(DataFusionError::from(
                 Error::invalid("the query of vector_search is NULL").with_hint("a vector is accepted"),
             ));
         }
-        Ok(Self { query: PreparedQuery::try_new(metric, query, column)? })
+        let Some(ty) = vector_type(column) else {
+            return Err(DataFusionError::from(Error::internal(format!(
+                "a search was planned by the column \"{}\" of {}",
+                column.name(),
+                column.data_type()
+            ))));
+        };
+        Ok(Self { query: PreparedQuery::for_column(metric, query, None, ty)? })
     }
 
     /// The distances of a column's rows: NULL where the row is NULL, in one pass and without copies.

@@ -17,7 +17,7 @@ use crate::desugar::wrong_k;
 use crate::marker::marker_args;
 use crate::node::{VectorSearchNode, without_alias};
 use crate::spec::{Missing, SearchOptions, SearchSpec};
-use crate::vectors::{default_metric, metric_fits, metric_name, query_dims, to_vector, vector_type};
+use crate::vectors::{default_metric, query_dims, same_vectors, to_vector, vector_type};
 use crate::{DISTANCE_COLUMN, MAX_K};
 
 /// The search that a projection `table.*, marker AS _distance` stands for.
@@ -156,7 +156,7 @@ fn relation_of(schema: &DFSchema) -> String {
 fn metric_of(options: &SearchOptions, ty: VectorType, column: &Column) -> triune_common::Result<Metric> {
     let Some(text) = &options.metric else { return Ok(default_metric(ty)) };
     let metric = text.parse::<Metric>()?;
-    if metric_fits(metric, ty) {
+    if metric.accepts(ty.kind) {
         return Ok(metric);
     }
     let fitting: Vec<_> = [
@@ -168,8 +168,8 @@ fn metric_of(options: &SearchOptions, ty: VectorType, column: &Column) -> triune
         Metric::Jaccard,
     ]
     .into_iter()
-    .filter(|m| metric_fits(*m, ty))
-    .map(|m| format!("'{}'", metric_name(m)))
+    .filter(|m| m.accepts(ty.kind))
+    .map(|m| format!("'{}'", m.name()))
     .collect();
     Err(Error::invalid(format!("metric => '{text}' does not compare {ty}, the type of \"{}\"", column.name))
         .with_hint(format!("{} is accepted", fitting.join(" or ")))
@@ -240,7 +240,7 @@ fn query_of(query: Expr, column: &Column, ty: VectorType, schema: &DFSchema) -> 
         return Err(Error::invalid("the query of vector_search is NULL").with_hint("a vector is accepted"));
     }
     let data_type = query.get_type(&DFSchema::empty()).ok();
-    if data_type.as_ref() == Some(field.data_type()) {
+    if data_type.as_ref().is_some_and(|t| same_vectors(t, field.data_type())) {
         return Ok(query);
     }
     if let Some(dims) = query_dims(&query, data_type.as_ref(), ty)

@@ -67,7 +67,7 @@ impl DisplayAs for DeferredAnnExec {
         let Template { column, metric, spec, filter, .. } = &self.template;
         match t {
             DisplayFormatType::Default | DisplayFormatType::Verbose => {
-                let (k, access) = (spec.k, &self.access);
+                let (column, k, access) = (column.name(), spec.k, &self.access);
                 write!(
                     f,
                     "DeferredAnnExec: column={column}, metric={metric}, k={k}, query=computed first, access={access}"

@@ -27,7 +27,6 @@ use triune_vector::kernels::Metric;
 use super::stream::{self, TopKMetrics, TopKTask};
 use crate::node::distance_field;
 use crate::spec::{Missing, SearchSpec};
-use crate::vectors::metric_name;
 
 /// The query vector: an expression without columns, evaluated once per partition when it starts.
 #[derive(Debug, Clone)]
@@ -217,7 +216,7 @@ impl DisplayAs for VectorTopKExec {
         match t {
             DisplayFormatType::Default | DisplayFormatType::Verbose => match &self.mode {
                 TopKMode::Partial { column, query, metric, .. } => {
-                    let metric = metric_name(*metric);
+                    let metric = metric.name();
                     let when = if query.literal().is_some() { "constant" } else { "computed first" };
                     write!(
                         f,
@@ -231,13 +230,7 @@ impl DisplayAs for VectorTopKExec {
             },
             DisplayFormatType::TreeRender => match &self.mode {
                 TopKMode::Partial { metric, .. } => {
-                    write!(
-                        f,
-                        "mode=partial\nk={}\nmetric={}\naccess={}",
-                        self.k,
-                        metric_name(*metric),
-                        self.access
-                    )
+                    write!(f, "mode=partial\nk={}\nmetric={}\naccess={}", self.k, metric.name(), self.access)
                 }
                 TopKMode::Final { .. } => write!(f, "mode=final\nk={}\naccess={}", self.k, self.access),
             },

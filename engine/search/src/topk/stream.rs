@@ -111,10 +111,10 @@ impl Distances {
     fn try_new(mode: &TopKMode, input: &Schema) -> Result<Self> {
         match mode {
             TopKMode::Partial { column, query, metric, .. } => {
-                let data_type = column.data_type(input)?;
+                let field = column.return_field(input)?;
                 Ok(Self::Computed {
                     column: Arc::clone(column),
-                    comparer: Comparer::try_new(*metric, &query.value()?, &data_type)?,
+                    comparer: Comparer::try_new(*metric, &query.value()?, &field)?,
                 })
             }
             TopKMode::Final { distance } => Ok(Self::Column(*distance)),

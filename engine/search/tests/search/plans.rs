@@ -48,7 +48,7 @@ async fn names_and_options_are_kept() {
         "\
 Projection: near.far
   Sort: near.far ASC NULLS LAST, fetch=5
-    VectorSearch: column=near.v, metric=dot, k=5, nprobes=7, refine_factor=2, exact=true, \
+    VectorSearch: column=near.v, metric=inner_product, k=5, nprobes=7, refine_factor=2, exact=true, \
 query=to_vector(Utf8(\"[1, 2]\"), Utf8(\"VECTOR(2)\"))
       Filter: near.k = Utf8(\"a\")
         SubqueryAlias: near
