@@ -22,7 +22,8 @@ use arrow::datatypes::FieldRef;
 use datafusion::common::{Result, ScalarValue};
 use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::utils::conjunction;
-use datafusion::logical_expr::{Expr, LogicalPlan, TableScan};
+use datafusion::logical_expr::{Expr, LogicalPlan, TableScan, UserDefinedLogicalNodeCore};
+use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use triune_lance::{AnnRequest, LanceMetric, LanceProvider, VectorScorer, plan_ann};
@@ -75,7 +76,7 @@ pub(crate) async fn plan_index_search(
         Some(value) => template.plan(value).await?,
         None => Arc::new(DeferredAnnExec::try_new(template, query.clone(), access.clone())?),
     };
-    let found = named(found, &search.distance_column().name)?;
+    let found = named(found, search)?;
     let mode = TopKMode::Final { distance };
     let all = (0..=distance).collect();
     Ok(Some(Arc::new(VectorTopKExec::try_new(found, mode, (spec.k, spec.missing), all, access)?)))
@@ -158,16 +159,17 @@ fn scan_of(plan: &LogicalPlan) -> Option<(&TableScan, Vec<usize>)> {
     }
 }
 
-/// The same rows with the distance called as the statement calls it.
-fn named(plan: Arc<dyn ExecutionPlan>, distance: &str) -> Result<Arc<dyn ExecutionPlan>> {
+/// The same rows with the columns called as the search calls them, which may have renamed the table's.
+fn named(plan: Arc<dyn ExecutionPlan>, search: &VectorSearchNode) -> Result<Arc<dyn ExecutionPlan>> {
+    let names = || search.schema().fields().iter().map(|f| f.name().clone());
     let schema = plan.schema();
-    let last = schema.fields().len() - 1;
-    if schema.field(last).name() == distance {
+    if schema.fields().iter().map(|f| f.name().clone()).eq(names()) {
         return Ok(plan);
     }
-    let columns = schema.fields().iter().enumerate().map(|(i, field)| ProjectionExpr {
-        expr: Arc::new(datafusion::physical_expr::expressions::Column::new(field.name(), i)),
-        alias: if i == last { distance.to_owned() } else { field.name().clone() },
-    });
+    let columns =
+        schema.fields().iter().zip(names()).enumerate().map(|(i, (field, alias))| ProjectionExpr {
+            expr: Arc::new(Column::new(field.name(), i)),
+            alias,
+        });
     Ok(Arc::new(ProjectionExec::try_new(columns, plan)?))
 }

@@ -309,13 +309,13 @@ struct QueryText<'a>(&'a Expr);
 impl fmt::Display for QueryText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const LONGEST: usize = 60;
-        if let Expr::Literal(ScalarValue::FixedSizeList(list), _) = self.0 {
-            let dims = list.value_length();
-            if dims > 8 {
-                return write!(f, "[{dims} dimensions]");
+        let text = match self.0 {
+            Expr::Literal(ScalarValue::FixedSizeList(list), _) if list.value_length() > 8 => {
+                return write!(f, "[{} dimensions]", list.value_length());
             }
-        }
-        let text = self.0.to_string();
+            Expr::Literal(value, _) => value.to_string(),
+            other => other.to_string(),
+        };
         match text.char_indices().nth(LONGEST) {
             Some((end, _)) => write!(f, "{}…", &text[..end]),
             None => f.write_str(&text),

@@ -11,7 +11,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuil
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use triune_common::{Error, names::did_you_mean};
 use triune_vector::kernels::Metric;
-use triune_vector::types::VectorType;
+use triune_vector::types::{VectorType, parse_text};
 
 use crate::desugar::wrong_k;
 use crate::marker::marker_args;
@@ -240,7 +240,9 @@ fn query_of(query: Expr, column: &Column, ty: VectorType, schema: &DFSchema) -> 
         return Err(Error::invalid("the query of vector_search is NULL").with_hint("a vector is accepted"));
     }
     let data_type = query.get_type(&DFSchema::empty()).ok();
-    if data_type.as_ref().is_some_and(|t| same_vectors(t, field.data_type())) {
+    // A parameter is said to have the column's type and may be given another: it is converted below.
+    let is_parameter = matches!(query, Expr::Placeholder(_));
+    if !is_parameter && data_type.as_ref().is_some_and(|t| same_vectors(t, field.data_type())) {
         return Ok(query);
     }
     if let Some(dims) = query_dims(&query, data_type.as_ref(), ty)
@@ -253,7 +255,15 @@ fn query_of(query: Expr, column: &Column, ty: VectorType, schema: &DFSchema) -> 
             ty.dims
         )));
     }
-    Ok(to_vector(query, ty)?)
+    if let Expr::Literal(value, _) = &query
+        && let Some(Some(text)) = value.try_as_str()
+    {
+        // Here the error has a place in the statement.
+        parse_text(text, ty)?;
+    }
+    let query = to_vector(query, ty)?;
+    query.get_type(&DFSchema::empty())?;
+    Ok(query)
 }
 
 fn column_field<'a>(schema: &'a DFSchema, column: &Column) -> triune_common::Result<&'a Field> {

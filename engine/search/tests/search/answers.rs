@@ -162,6 +162,37 @@ async fn parameters_for_the_query_and_for_k() {
     let plan = plan.with_param_values(values).unwrap();
     let rows = session.context().execute_logical_plan(plan).await.unwrap().collect().await.unwrap();
     assert_eq!(rows[0].column(0).as_primitive::<Int64Type>().values(), &[9]);
+
+    // A plan that is analysed first knows the parameter's type and takes a value of another type still.
+    let state = session.context().state();
+    let plan = session.plan("SELECT id FROM vector_search(docs, e, $1, 1, metric => 'l2')").await.unwrap();
+    let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {}).unwrap();
+    let types = plan.get_parameter_types().unwrap();
+    assert_eq!(types["$1"].as_ref(), Some(docs_schema(2).field(2).data_type()));
+    let list = ScalarValue::List(ScalarValue::new_list_nullable(
+        &[ScalarValue::from(9.0_f64), ScalarValue::from(1.0_f64)],
+        &datafusion::arrow::datatypes::DataType::Float64,
+    ));
+    for value in [ScalarValue::from("[9, 1]"), list] {
+        let plan = plan.clone().with_param_values(ParamValues::from(vec![value])).unwrap();
+        let rows = session.context().execute_logical_plan(plan).await.unwrap().collect().await.unwrap();
+        assert_eq!(rows[0].column(0).as_primitive::<Int64Type>().values(), &[9]);
+    }
+}
+
+#[tokio::test]
+async fn vectors_of_every_kind() {
+    let session = session();
+    for (table, column, rest) in [
+        ("(SELECT id, to_vector(e, 'HALFVEC(2)') AS h FROM docs)", "h", "'[9, 1]', 1, metric => 'l2'"),
+        ("(SELECT id, to_vector(e, 'TINYVEC(2)') AS t FROM docs)", "t", "'[9, 1]', 1, metric => 'l1'"),
+        // The directions of (id, 1): only the row 0 has no first bit.
+        ("(SELECT id + 9 AS id, binary_quantize(e) AS b FROM docs)", "b", "'01', 1"),
+        ("(SELECT id + 9 AS id, binary_quantize(e) AS b FROM docs)", "b", "'01', 1, metric => 'jaccard'"),
+    ] {
+        let sql = format!("SELECT id FROM vector_search({table}, {column}, {rest})");
+        assert_eq!(session.ids(&sql).await, [9], "{sql}");
+    }
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use crate::support::session;
 async fn mistakes_are_named_and_placed() {
     let session = session();
     session.rows("CREATE VIEW plain AS SELECT id, kind FROM docs").await.unwrap();
+    session.rows("CREATE VIEW bits AS SELECT id, binary_quantize(e) AS b FROM docs").await.unwrap();
     session.rows("CREATE VIEW taken AS SELECT id, e, 1.0 AS _distance FROM docs").await.unwrap();
     #[rustfmt::skip]
     let cases = [
@@ -22,6 +23,13 @@ async fn mistakes_are_named_and_placed() {
         ("vector_search(docs, e, '[1, 2]', metric => 'hamming')", ErrorKind::Invalid, "metric => 'hamming' does not compare VECTOR(2)", Some(48)),
         ("vector_search(docs, e, '[1, 2]', k => 2 - 2)", ErrorKind::Invalid, "k => 0 is not accepted", Some(48)),
         ("vector_search(docs, e, '[1, 2]', k => $1)", ErrorKind::Invalid, "the parameter $1 for k has no value", Some(48)),
+        ("vector_search(bits, b, '01', metric => 'cosine')", ErrorKind::Invalid, "metric => 'cosine' does not compare BITVEC(2), the type of \"b\"; 'hamming' or 'jaccard' is accepted", Some(44)),
+        ("vector_search(bits, b, '011')", ErrorKind::Invalid, "the query has 3 dimensions, the column \"b\" of \"bits\" has 2", None),
+        ("vector_search(docs, e, '[1, x]')", ErrorKind::Invalid, "x", Some(38)),
+        ("vector_search(docs, e, 'nonsense')", ErrorKind::Invalid, "nonsense", Some(38)),
+        ("vector_search(docs, e, 3)", ErrorKind::Invalid, "cannot cast BIGINT to VECTOR(2)", Some(38)),
+        ("vector_search(docs, e, (SELECT id, e FROM docs))", ErrorKind::Invalid, "one column", None),
+        ("vector_search(docs, e, (SELECT e FROM docs))", ErrorKind::Invalid, "more than one row", None),
         ("vector_search(taken, e, '[1, 2]')", ErrorKind::Invalid, "_distance", None),
         ("vector_search(nowhere, e, '[1, 2]')", ErrorKind::NotFound, "nowhere", None),
         ("vector_search(docs, e, '[1, 2]', where => nothing = 1)", ErrorKind::NotFound, "nothing", None),

@@ -30,7 +30,7 @@ Projection: v.id, v._distance
         "\
 Filter: CAST(v._distance AS Float64) < Float64(0.5)
   Sort: v._distance ASC NULLS LAST, fetch=5
-    VectorSearch: column=v.e, metric=cosine, k=5, query=FixedSizeList([1.0, 2.0]), output=[v.id]
+    VectorSearch: column=v.e, metric=cosine, k=5, query=[1.0, 2.0], output=[v.id]
       SubqueryAlias: v
         Projection: docs.id, docs.e
           Filter: docs.kind = Utf8(\"a\")
@@ -200,7 +200,7 @@ async fn order_by_a_distance_runs_as_a_search() {
 Projection: docs.id
   Sort: __distance ASC NULLS LAST, fetch=3
     VectorSearch: column=docs.e, metric=l2, k=3, exact=true, rows without distance last, \
-query=FixedSizeList([1.0, 2.0]), output=[docs.id]
+query=[1.0, 2.0], output=[docs.id]
       Projection: docs.id, docs.e
         Filter: docs.kind = Utf8(\"a\")
           TableScan: docs projection=[id, kind, e]"
@@ -215,7 +215,7 @@ Limit: skip=2, fetch=3
   Sort: d ASC NULLS LAST, fetch=5
     Projection: docs.id, __distance AS d
       VectorSearch: column=docs.e, metric=l2, k=5, exact=true, rows without distance last, \
-query=FixedSizeList([1.0, 2.0]), output=[docs.id]
+query=[1.0, 2.0], output=[docs.id]
         TableScan: docs projection=[id, e]"
     );
     let text =
