@@ -1,1 +1,33 @@
-//! placeholder
+//! Lance datasets as tables: `CREATE EXTERNAL TABLE … STORED AS LANCE LOCATION '…'`,
+//! `COPY (query) TO 'x.lance'`, and the vector index that `vector_search` goes through.
+//!
+//! ```text
+//!  URL + version ──▶ LanceStore ──▶ LanceProvider (one version, pinned)
+//!                     one shared        │ scan            │ plan_ann
+//!                     cache             ▼                 ▼
+//!                                   LanceScanExec     LanceAnnExec
+//! ```
+//!
+//! Lance's own table provider is not used: it has one partition, no statistics, no dynamic filters,
+//! and calls every filter exact. [`LanceScanExec`] reads fragments directly, evaluates filters with
+//! DataFusion's own expressions and reads wide columns only for the rows that remain.
+
+pub mod ann;
+mod error;
+pub mod index;
+pub mod metric;
+mod predicate;
+pub mod provider;
+pub mod scan;
+pub mod store;
+pub mod version;
+pub mod write;
+
+pub use ann::{AnnRequest, LanceAnnExec, plan_ann};
+pub use index::VectorIndexInfo;
+pub use metric::{LanceMetric, VectorScorer};
+pub use provider::LanceProvider;
+pub use scan::LanceScanExec;
+pub use store::{LanceCaches, LanceOptions, LanceStore, NoOptions};
+pub use version::LanceVersion;
+pub use write::WriteMode;
