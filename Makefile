@@ -2,7 +2,7 @@
 .PHONY: demo test setup shell build fmt lint slt bench
 
 demo: setup-build
-	$(ENV) cargo run --release --quiet --bin triune -- demo
+	$(ENV) cargo run --quiet --bin triune -- demo
 
 test:
 	.ci/test
@@ -11,7 +11,7 @@ build: setup-build
 	$(ENV) cargo build --release --bin triune
 
 shell: setup-build
-	$(ENV) cargo run --release --quiet --bin triune
+	$(ENV) cargo run --quiet --bin triune
 
 fmt:
 	cargo fmt --all

@@ -1,1 +1,47 @@
-//! placeholder
+//! The SQL front: a database, its sessions, and everything between a statement's text and its rows.
+//!
+//! ```no_run
+//! # async fn example() -> triune_common::Result<()> {
+//! use triune_query::{Database, Params};
+//!
+//! let database = triune_query::Database::open(Some("my.db")).await?;
+//! let session = database.session();
+//! session.execute("CREATE EXTERNAL TABLE docs STORED AS LANCE LOCATION 'docs.lance'").await?;
+//! let rows = session.execute("FROM docs SELECT count(*)").await?.collect().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! ```text
+//!  text ─ parser ─ prepass ─┬─ commands (CREATE …, COPY, SET, PREPARE …)
+//!                           └─ logical plan ─ parameters ─ rules ─ physical plan ─ QueryResult
+//! ```
+//!
+//! Nothing in Triune calls DataFusion's `SessionContext::sql`: its dialect, its DML and its silent clauses
+//! are not ours.
+
+mod catalog;
+mod commands;
+mod database;
+pub mod dialect;
+mod errors;
+mod explain;
+mod params;
+pub mod parser;
+mod prepass;
+mod progress;
+mod result;
+mod rules;
+mod session;
+mod split;
+mod statement;
+mod types;
+
+pub use catalog::{CATALOG, DEFAULT_SCHEMA};
+pub use database::{Database, DatabaseOptions, IN_MEMORY};
+pub use params::Params;
+pub use progress::{Progress, ProgressHandle};
+pub use result::{QueryResult, Tag};
+pub use session::{ColumnInfo, FunctionInfo, FunctionKind, Names, Session, TableInfo};
+pub use split::{Split, StatementText, split_statements};
+pub use types::sql_type_name;

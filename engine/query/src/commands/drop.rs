@@ -1,0 +1,146 @@
+//! `DROP TABLE`, `DROP VIEW`, `DROP SCHEMA`.
+
+use std::sync::Arc;
+
+use datafusion::sql::sqlparser::ast::{ObjectName, ObjectType};
+use triune_common::names::did_you_mean;
+use triune_common::{Error, Result};
+use triune_storage::catalog::{Catalog, RelationKind};
+
+use super::create::qualified;
+use crate::catalog::DEFAULT_SCHEMA;
+use crate::parser::dotted;
+use crate::result::QueryResult;
+use crate::session::SessionCore;
+
+pub(super) async fn run(
+    core: &Arc<SessionCore>,
+    object: ObjectType,
+    if_exists: bool,
+    names: &[ObjectName],
+    cascade: bool,
+    temporary: bool,
+) -> Result<QueryResult> {
+    match object {
+        ObjectType::Table | ObjectType::View => {
+            let kind =
+                if object == ObjectType::Table { RelationKind::ExternalTable } else { RelationKind::View };
+            relations(core, kind, if_exists, names, temporary).await?;
+        }
+        ObjectType::Schema => schemas(core, if_exists, names, cascade).await?,
+        other => return Err(Error::unsupported(format!("DROP {other} is not supported"))),
+    }
+    Ok(QueryResult::command(format!("DROP {object}"), None))
+}
+
+/// Temporary tables first; the rest in one change, so that one missing name drops nothing of it.
+async fn relations(
+    core: &Arc<SessionCore>,
+    kind: RelationKind,
+    if_exists: bool,
+    names: &[ObjectName],
+    temporary: bool,
+) -> Result<()> {
+    let mut kept = Vec::new();
+    for name in names {
+        let (schema, name) = qualified(name)?;
+        let is_temporary = kind == RelationKind::ExternalTable
+            && schema == DEFAULT_SCHEMA
+            && core.temporary(&name).is_some();
+        if !is_temporary {
+            kept.push((schema, name));
+        }
+    }
+    if !kept.is_empty() {
+        if temporary && !if_exists {
+            return Err(Error::not_found(format!("no temporary table is called \"{}\"", kept[0].1)));
+        }
+        core.database()
+            .change_catalog(|catalog| {
+                kept.iter().try_for_each(|(s, n)| remove(catalog, kind, if_exists, s, n))
+            })
+            .await?;
+    }
+    for name in names {
+        let (schema, name) = qualified(name)?;
+        if kind == RelationKind::ExternalTable && schema == DEFAULT_SCHEMA {
+            core.drop_temporary(&name);
+        }
+    }
+    Ok(())
+}
+
+fn remove(
+    catalog: &mut Catalog,
+    kind: RelationKind,
+    if_exists: bool,
+    schema: &str,
+    name: &str,
+) -> Result<()> {
+    let relations = catalog.schemas.get_mut(schema).map(|s| &mut s.relations);
+    let Some(relations) = relations else {
+        return if if_exists {
+            Ok(())
+        } else {
+            Err(Error::not_found(format!("there is no schema \"{schema}\"")))
+        };
+    };
+    match relations.get(name) {
+        Some(found) if found.kind == kind => {
+            relations.remove(name);
+            Ok(())
+        }
+        Some(found) => {
+            let (is, other) = match found.kind {
+                RelationKind::View => ("view", "DROP VIEW"),
+                RelationKind::ExternalTable => ("table", "DROP TABLE"),
+            };
+            Err(Error::invalid(format!("\"{name}\" is a {is}")).with_hint(format!("use {other} {name}")))
+        }
+        None if if_exists => Ok(()),
+        None => {
+            let what = if kind == RelationKind::View { "view" } else { "table" };
+            let error = Error::not_found(format!("no {what} is called \"{name}\""));
+            let near =
+                did_you_mean(name, relations.iter().filter(|(_, e)| e.kind == kind).map(|(n, _)| n.as_str()));
+            Err(match near {
+                Some(near) => error.with_hint(format!("did you mean \"{near}\"?")),
+                None => error,
+            })
+        }
+    }
+}
+
+async fn schemas(
+    core: &Arc<SessionCore>,
+    if_exists: bool,
+    names: &[ObjectName],
+    cascade: bool,
+) -> Result<()> {
+    core.database()
+        .change_catalog(|catalog| {
+            for name in names {
+                let name = dotted(name);
+                if name == DEFAULT_SCHEMA {
+                    return Err(Error::invalid(format!("the schema \"{name}\" cannot be dropped")));
+                }
+                match catalog.schemas.get(&name) {
+                    Some(schema) if !schema.relations.is_empty() && !cascade => {
+                        let held: Vec<&str> = schema.relations.keys().map(String::as_str).take(5).collect();
+                        return Err(Error::invalid(format!(
+                            "the schema \"{name}\" holds {}",
+                            held.join(", ")
+                        ))
+                        .with_hint("DROP SCHEMA … CASCADE drops them too"));
+                    }
+                    Some(_) => {
+                        catalog.schemas.remove(&name);
+                    }
+                    None if if_exists => {}
+                    None => return Err(Error::not_found(format!("there is no schema \"{name}\""))),
+                }
+            }
+            Ok(())
+        })
+        .await
+}

@@ -1,0 +1,116 @@
+//! `EXPLAIN` and `EXPLAIN ANALYZE`.
+
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, StringArray};
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::{displayable, execute_stream};
+use datafusion::sql::sqlparser::ast;
+use futures::StreamExt;
+use triune_common::{Error, Result};
+
+use crate::explain::render;
+use crate::params::Params;
+use crate::parser;
+use crate::result::{QueryResult, Tag};
+use crate::session::SessionCore;
+use crate::statement::{Explain, Statement};
+
+const FORMATS: &str = "accepted are tree, indent, pgjson and graphviz";
+
+pub(super) async fn run(core: &Arc<SessionCore>, explain: Explain, params: &Params) -> Result<QueryResult> {
+    let format = explain.format.as_deref().unwrap_or("tree").to_ascii_lowercase();
+    if !matches!(format.as_str(), "tree" | "indent" | "pgjson" | "graphviz" | "text") {
+        return Err(Error::invalid(format!("EXPLAIN has no format {format}")).with_hint(FORMATS));
+    }
+    let plan = match *explain.statement {
+        Statement::Sql(sql) => plan_of(core, *sql, params).await?,
+        Statement::Copy(copy) => core.plan(ast::Statement::Query(copy.query), params).await?,
+        _ => return Err(Error::unsupported("EXPLAIN takes a query, an INSERT or a COPY")),
+    };
+    if explain.analyze {
+        if matches!(plan, LogicalPlan::Dml(_) | LogicalPlan::Ddl(_)) {
+            return Err(Error::unsupported(
+                "EXPLAIN ANALYZE takes a query: it would carry out anything else",
+            ));
+        }
+        return analyze(core, &plan, explain.verbose, &format).await;
+    }
+    let physical = core.physical(&plan).await?;
+    let text = match format.as_str() {
+        "indent" => {
+            let logical = core.state().optimize(&plan)?;
+            format!(
+                "logical plan\n{}\n\nphysical plan\n{}",
+                logical.display_indent(),
+                displayable(physical.as_ref()).indent(explain.verbose)
+            )
+        }
+        "pgjson" => core.state().optimize(&plan)?.display_pg_json().to_string(),
+        "graphviz" => displayable(physical.as_ref()).graphviz().to_string(),
+        _ => render(&physical, false, explain.verbose),
+    };
+    lines(text.trim_end())
+}
+
+async fn plan_of(core: &Arc<SessionCore>, sql: ast::Statement, params: &Params) -> Result<LogicalPlan> {
+    match sql {
+        ast::Statement::Query(_) | ast::Statement::Insert(_) => core.plan(sql, params).await,
+        ast::Statement::Execute { name: Some(name), parameters, .. } => {
+            super::prepare::plan(core, &name, parameters, params).await
+        }
+        mut other => {
+            crate::prepass::prepare(&mut other)?;
+            Err(Error::unsupported(format!(
+                "EXPLAIN of {} is not supported",
+                parser::first_words(&other.to_string())
+            )))
+        }
+    }
+}
+
+/// Runs the query to its end, throws its rows away, and shows what each operator did.
+async fn analyze(
+    core: &Arc<SessionCore>,
+    plan: &LogicalPlan,
+    verbose: bool,
+    format: &str,
+) -> Result<QueryResult> {
+    if !matches!(format, "tree" | "text" | "indent") {
+        return Err(Error::unsupported(format!("EXPLAIN ANALYZE has no format {format}"))
+            .with_hint("accepted are tree and indent"));
+    }
+    let clock = Arc::clone(&core.database().options().clock);
+    let start = clock.elapsed();
+    let physical = core.physical(plan).await?;
+    let planned = clock.elapsed();
+    let mut stream: SendableRecordBatchStream =
+        execute_stream(Arc::clone(&physical), core.state().task_ctx())?;
+    let mut rows = 0;
+    while let Some(batch) = stream.next().await {
+        rows += batch.map_err(triune_files::explain_read_error)?.num_rows();
+    }
+    let done = clock.elapsed();
+    let tree = match format {
+        "indent" => {
+            datafusion::physical_plan::display::DisplayableExecutionPlan::with_metrics(physical.as_ref())
+                .indent(verbose)
+                .to_string()
+        }
+        _ => render(&physical, true, verbose),
+    };
+    let millis = |from: std::time::Duration, to: std::time::Duration| (to - from).as_secs_f64() * 1e3;
+    lines(&format!(
+        "{}\n\n{rows} rows; planned in {:.1} ms, ran in {:.1} ms",
+        tree.trim_end(),
+        millis(start, planned),
+        millis(planned, done)
+    ))
+}
+
+fn lines(text: &str) -> Result<QueryResult> {
+    let column = StringArray::from_iter_values(text.lines());
+    let batch = RecordBatch::try_from_iter([("plan", Arc::new(column) as _)])?;
+    Ok(QueryResult::batches(Tag::Plan, batch.schema(), vec![batch]))
+}

@@ -1,0 +1,258 @@
+//! A database: a folder, a URL, or memory.
+//!
+//! ```text
+//!  Database ─ catalog (folder, object store or memory) · secrets · object stores · Lance caches · limits
+//!     └─ Session … Session     each with its own settings, temporary tables and prepared statements
+//! ```
+//!
+//! Opening reads one small document; tables are opened when they are used.
+
+use std::sync::Arc;
+
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::{FairSpillPool, MemoryPool, TrackConsumersPool};
+use datafusion::execution::object_store::ObjectStoreRegistry;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use parking_lot::RwLock;
+use triune_common::{Clock, Error, IdGen, RandomIdGen, Result, Rng, SystemClock, SystemRng};
+use triune_lance::{LanceCaches, LanceOptions, LanceStore};
+use triune_object_store::{
+    Environment, Redacted, SecretKind, SecretSpec, StoreLimits, StoreRegistry, is_remote, parse_location,
+};
+use triune_storage::catalog::{
+    Catalog, CatalogStore, DOCUMENT, FolderCatalogStore, MemoryCatalogStore, ObjectCatalogStore, SecretEntry,
+    change,
+};
+use triune_storage::seal::Sealer;
+use url::Url;
+
+use crate::session::Session;
+
+/// The name of a database that lives in memory only.
+pub const IN_MEMORY: &str = ":memory:";
+
+/// How many consumers a "not enough memory" message lists.
+const NAMED_CONSUMERS: std::num::NonZeroUsize = std::num::NonZeroUsize::MIN.saturating_add(2);
+
+/// What a database may use, and where its time, randomness and ids come from.
+#[derive(Debug, Clone)]
+pub struct DatabaseOptions {
+    /// Bytes that all running statements together may hold; `None`: 70 % of the machine's memory.
+    pub memory_limit: Option<usize>,
+    /// Bytes of temporary files that they may write; `None`: DataFusion's default of 100 GB.
+    pub temp_limit: Option<u64>,
+    pub store_limits: StoreLimits,
+    pub clock: Arc<dyn Clock>,
+    pub rng: Arc<dyn Rng>,
+    pub ids: Arc<dyn IdGen>,
+}
+
+impl Default for DatabaseOptions {
+    fn default() -> Self {
+        Self {
+            memory_limit: None,
+            temp_limit: None,
+            store_limits: StoreLimits::default(),
+            clock: Arc::new(SystemClock::new()),
+            rng: Arc::new(SystemRng::new()),
+            ids: Arc::new(RandomIdGen::default()),
+        }
+    }
+}
+
+/// An open database; share it behind an `Arc`.
+#[derive(Debug)]
+pub struct Database {
+    location: String,
+    catalog_store: Arc<dyn CatalogStore>,
+    catalog: RwLock<Arc<Catalog>>,
+    stores: Arc<StoreRegistry>,
+    lance: Arc<LanceStore>,
+    runtime: Arc<RuntimeEnv>,
+    options: DatabaseOptions,
+}
+
+/// Lance asks for its options by URL; the registry answers from secrets and environment.
+#[derive(Debug)]
+struct RegistryOptions(Arc<StoreRegistry>);
+
+impl LanceOptions for RegistryOptions {
+    fn lance_options(&self, url: &Url) -> Result<std::collections::HashMap<String, String>> {
+        self.0.lance_options(url)
+    }
+}
+
+impl Database {
+    /// Opens a folder (made if it does not exist), a URL, or memory (`None` and `:memory:`).
+    pub async fn open(location: Option<&str>) -> Result<Arc<Self>> {
+        Self::open_with(location, DatabaseOptions::default()).await
+    }
+
+    /// The same with limits and sources of one's own.
+    pub async fn open_with(location: Option<&str>, options: DatabaseOptions) -> Result<Arc<Self>> {
+        let io = tokio::runtime::Handle::try_current().ok();
+        let stores = StoreRegistry::with_settings(io, options.store_limits, Environment::of_process());
+        let (location, catalog_store) = open_catalog(location, &stores)?;
+        let catalog = Arc::new(catalog_store.load().await?);
+        let lance = LanceStore::new(LanceCaches::default(), Arc::new(RegistryOptions(Arc::clone(&stores))));
+        let runtime = build_runtime(&options, &stores)?;
+        let database =
+            Self { location, catalog_store, catalog: RwLock::new(catalog), stores, lance, runtime, options };
+        database.load_secrets()?;
+        Ok(Arc::new(database))
+    }
+
+    /// As it was given: a path, a URL or `:memory:`.
+    pub fn location(&self) -> &str {
+        &self.location
+    }
+
+    pub fn is_in_memory(&self) -> bool {
+        self.location == IN_MEMORY
+    }
+
+    pub fn session(self: &Arc<Self>) -> Session {
+        Session::new(Arc::clone(self))
+    }
+
+    pub(crate) fn catalog(&self) -> Arc<Catalog> {
+        Arc::clone(&self.catalog.read())
+    }
+
+    pub(crate) fn lance(&self) -> &Arc<LanceStore> {
+        &self.lance
+    }
+
+    pub(crate) fn stores(&self) -> &Arc<StoreRegistry> {
+        &self.stores
+    }
+
+    pub(crate) fn runtime(&self) -> &Arc<RuntimeEnv> {
+        &self.runtime
+    }
+
+    pub(crate) fn options(&self) -> &DatabaseOptions {
+        &self.options
+    }
+
+    /// Changes and publishes the catalog; when this returns, the change is durable.
+    pub(crate) async fn change_catalog(&self, edit: impl FnMut(&mut Catalog) -> Result<()>) -> Result<()> {
+        let published = change(&self.catalog_store, edit).await?;
+        let mut current = self.catalog.write();
+        // Two changes may return in another order than they were published.
+        if published.version > current.version {
+            *current = Arc::new(published);
+        }
+        Ok(())
+    }
+
+    /// Reads the catalog again, for changes that other processes have published.
+    pub async fn refresh(&self) -> Result<()> {
+        let loaded = self.catalog_store.load().await?;
+        let newer = loaded.version > self.catalog.read().version;
+        if newer {
+            *self.catalog.write() = Arc::new(loaded);
+            self.load_secrets()?;
+        }
+        Ok(())
+    }
+
+    /// Gives the object stores what the catalog's secrets hold. A secret that cannot be opened stays
+    /// closed: what needs it will fail with the store's "permission denied", what does not goes on.
+    fn load_secrets(&self) -> Result<()> {
+        let catalog = self.catalog();
+        if catalog.secrets.is_empty() {
+            return Ok(());
+        }
+        let Some(sealer) = Sealer::of_user(self.options.rng.as_ref(), false)? else { return Ok(()) };
+        for (name, entry) in &catalog.secrets {
+            if let Ok(spec) = open_secret(&sealer, name, entry) {
+                self.stores.put_secret(spec);
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn seal_secret(&self, spec: &SecretSpec) -> Result<SecretEntry> {
+        let options: std::collections::BTreeMap<&str, &str> =
+            spec.options.iter().map(|(k, v)| (k.as_str(), v.expose().as_str())).collect();
+        let plain = serde_json::to_vec(&options)
+            .map_err(|e| Error::internal(format!("the options of a secret cannot be written: {e}")))?;
+        let rng = self.options.rng.as_ref();
+        let sealer = Sealer::of_user(rng, true)?.ok_or_else(|| Error::internal("there is no secret key"))?;
+        Ok(SecretEntry {
+            kind: spec.kind.name().to_owned(),
+            scope: spec.scope.clone(),
+            sealed: sealer.seal(&spec.name, &plain, rng)?,
+            created_at: self.options.clock.now(),
+        })
+    }
+}
+
+fn open_secret(sealer: &Sealer, name: &str, entry: &SecretEntry) -> Result<SecretSpec> {
+    let plain = sealer.open(name, &entry.sealed)?;
+    let options: std::collections::BTreeMap<String, String> = serde_json::from_slice(&plain)
+        .map_err(|e| Error::data(format!("the secret \"{name}\" holds no options: {e}")))?;
+    let kind: SecretKind = entry.kind.parse()?;
+    let options = options.into_iter().map(|(k, v)| (k, Redacted::new(v))).collect();
+    SecretSpec::try_new(name, kind, entry.scope.clone(), options)
+}
+
+fn open_catalog(
+    location: Option<&str>,
+    stores: &Arc<StoreRegistry>,
+) -> Result<(String, Arc<dyn CatalogStore>)> {
+    let Some(text) = location.filter(|l| *l != IN_MEMORY && !l.is_empty()) else {
+        return Ok((IN_MEMORY.to_owned(), Arc::new(MemoryCatalogStore::new())));
+    };
+    let url = parse_location(text)?;
+    if !is_remote(&url) {
+        let path = url
+            .to_file_path()
+            .map_err(|()| Error::invalid(format!("{text} is no path that a database can be in")))?;
+        return Ok((text.to_owned(), Arc::new(FolderCatalogStore::open(&path)?)));
+    }
+    if matches!(url.scheme(), "http" | "https") {
+        return Err(Error::unsupported(format!(
+            "a database cannot be kept at {text}, HTTP servers are read only"
+        ))
+        .with_hint("use a folder, or an s3://, gs:// or az:// URL"));
+    }
+    let store = ObjectStoreRegistry::get_store(stores.as_ref(), &url)?;
+    let path = object_store::path::Path::from_url_path(url.path())
+        .map_err(|e| Error::invalid(format!("{text} is no place for a database: {e}")))?
+        .join(DOCUMENT);
+    Ok((text.to_owned(), Arc::new(ObjectCatalogStore::new(store, path, text.to_owned()))))
+}
+
+fn build_runtime(options: &DatabaseOptions, stores: &Arc<StoreRegistry>) -> Result<Arc<RuntimeEnv>> {
+    let limit = options.memory_limit.unwrap_or_else(default_memory_limit);
+    let pool: Arc<dyn MemoryPool> =
+        Arc::new(TrackConsumersPool::new(FairSpillPool::new(limit), NAMED_CONSUMERS));
+    let mut disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::OsTmpDirectory);
+    if let Some(bytes) = options.temp_limit {
+        disk = disk.with_max_temp_directory_size(bytes);
+    }
+    let runtime = RuntimeEnvBuilder::new()
+        .with_memory_pool(pool)
+        .with_disk_manager_builder(disk)
+        .with_object_store_registry(Arc::clone(stores) as Arc<dyn ObjectStoreRegistry>)
+        .build_arc()?;
+    Ok(runtime)
+}
+
+/// 70 % of the machine's memory, or of its share where a control group limits it; 4 GiB where nobody says.
+fn default_memory_limit() -> usize {
+    const FALLBACK: usize = 4 << 30;
+    let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find(|l| l.starts_with("MemTotal:"))?;
+        line.split_whitespace().nth(1)?.parse::<usize>().ok().map(|kib| kib * 1024)
+    });
+    let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|t| t.trim().parse().ok());
+    let bytes = match (machine, group) {
+        (Some(m), Some(g)) => usize::min(m, g),
+        (Some(one), None) | (None, Some(one)) => one,
+        (None, None) => FALLBACK,
+    };
+    bytes / 10 * 7
+}

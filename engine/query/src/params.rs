@@ -1,0 +1,118 @@
+//! Values for `$1`, `$2` … and `$name`.
+
+use std::collections::HashMap;
+
+use arrow::datatypes::{DataType, FieldRef};
+use datafusion::common::{ParamValues, ScalarValue};
+use datafusion::logical_expr::LogicalPlan;
+use triune_common::{Error, Result};
+use triune_vector::types::VectorType;
+
+/// Parameters of one execution.
+#[derive(Debug, Clone, Default)]
+pub enum Params {
+    #[default]
+    None,
+    /// `$1` is the first.
+    Positional(Vec<ScalarValue>),
+    /// `$name`, without the `$`.
+    Named(HashMap<String, ScalarValue>),
+}
+
+impl Params {
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Self::None => true,
+            Self::Positional(values) => values.is_empty(),
+            Self::Named(values) => values.is_empty(),
+        }
+    }
+}
+
+/// Puts values in place of a plan's parameters, cast to the types that the plan inferred.
+///
+/// Too few, too many and wrongly typed values are errors that name the parameter.
+pub(crate) fn bind(plan: LogicalPlan, params: &Params) -> Result<LogicalPlan> {
+    let wanted = plan.get_parameter_fields()?;
+    if wanted.is_empty() && params.is_empty() {
+        return Ok(plan);
+    }
+    let values = match params {
+        Params::None => return bind(plan, &Params::Positional(vec![])),
+        Params::Positional(values) => positional(&wanted, values)?,
+        Params::Named(values) => named(&wanted, values)?,
+    };
+    Ok(plan.replace_params_with_values(&values)?)
+}
+
+type Wanted = HashMap<String, Option<FieldRef>>;
+
+fn positional(wanted: &Wanted, values: &[ScalarValue]) -> Result<ParamValues> {
+    let mut highest = 0;
+    for name in wanted.keys() {
+        let number = name.trim_start_matches('$').parse::<usize>().map_err(|_| {
+            Error::invalid(format!("the parameter {name} is named, the values are given by position"))
+        })?;
+        highest = highest.max(number);
+        if number == 0 || number > values.len() {
+            return Err(Error::invalid(format!(
+                "the parameter {name} has no value, {} given",
+                count(values.len())
+            )));
+        }
+    }
+    if values.len() > highest {
+        return Err(Error::invalid(format!(
+            "{} given, the statement has {}",
+            count(values.len()),
+            if highest == 0 { "no parameters".to_owned() } else { format!("parameters up to ${highest}") }
+        )));
+    }
+    let cast = values
+        .iter()
+        .enumerate()
+        .map(|(i, value)| {
+            let name = format!("${}", i + 1);
+            cast(&name, value, wanted.get(&name).and_then(Option::as_ref)).map(Into::into)
+        })
+        .collect::<Result<Vec<_>>>()?;
+    Ok(ParamValues::List(cast))
+}
+
+fn named(wanted: &Wanted, values: &HashMap<String, ScalarValue>) -> Result<ParamValues> {
+    let mut cast_values = HashMap::new();
+    for (name, field) in wanted {
+        let bare = name.trim_start_matches('$');
+        let Some(value) = values.get(bare) else {
+            let near = triune_common::names::did_you_mean(bare, values.keys().map(String::as_str));
+            let error = Error::invalid(format!("the parameter {name} has no value"));
+            return Err(match near {
+                Some(near) => error.with_hint(format!("did you mean ${near}?")),
+                None => error,
+            });
+        };
+        cast_values.insert(bare.to_owned(), cast(name, value, field.as_ref())?.into());
+    }
+    if let Some(extra) = values.keys().find(|k| !wanted.contains_key(&format!("${k}"))) {
+        return Err(Error::invalid(format!("the statement has no parameter ${extra}")));
+    }
+    Ok(ParamValues::Map(cast_values))
+}
+
+fn count(n: usize) -> String {
+    if n == 1 { "1 value is".to_owned() } else { format!("{n} values are") }
+}
+
+/// A value in the type that the statement expects of it.
+pub(crate) fn cast(name: &str, value: &ScalarValue, wanted: Option<&FieldRef>) -> Result<ScalarValue> {
+    let Some(field) = wanted else { return Ok(value.clone()) };
+    if value.data_type() == *field.data_type() || value.is_null() && *field.data_type() == DataType::Null {
+        return Ok(value.clone());
+    }
+    let vector = VectorType::from_field(field).or_else(|| VectorType::from_data_type(field.data_type()));
+    let done = match vector {
+        Some(vector) => triune_vector::types::scalar_to_vector(value, vector),
+        None => value.cast_to(field.data_type()).map_err(Error::from),
+    };
+    done.map_err(|e| Error::invalid(format!("the parameter {name}: {}", e.message())))
+}

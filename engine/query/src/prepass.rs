@@ -1,0 +1,63 @@
+//! What happens to a statement's tree before DataFusion plans it.
+//!
+//! | written | becomes |
+//! |---|---|
+//! | `x::VECTOR(3)`, `'[1,2]'::float[2]` | `to_vector(x, 'VECTOR(3)')` |
+//! | `FROM t AT (VERSION => 3)` | the relation `t@{version=3}` under the alias `t` |
+//! | `FROM vector_search(t, …)` | a derived table with a marker (see `triune_search::desugar`) |
+//! | `FETCH FIRST 3 ROWS ONLY` | `LIMIT 3` |
+//! | clauses that DataFusion would silently drop | an error that names them ([`refuse`]) |
+
+mod casts;
+mod refuse;
+pub(crate) mod versions;
+
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{self, Expr, Query, Select, TableFactor, VisitMut, VisitorMut};
+use triune_common::{Error, Result};
+
+/// Rewrites the tree in place; the first problem ends it.
+pub(crate) fn prepare<T: VisitMut>(tree: &mut T) -> Result<()> {
+    match tree.visit(&mut Prepass {}) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(error) => Err(*error),
+    }
+}
+
+struct Prepass {}
+
+fn step(result: Result<()>) -> ControlFlow<Box<Error>> {
+    match result {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => ControlFlow::Break(Box::new(error)),
+    }
+}
+
+impl VisitorMut for Prepass {
+    type Break = Box<Error>;
+
+    fn pre_visit_statement(&mut self, statement: &mut ast::Statement) -> ControlFlow<Self::Break> {
+        step(refuse::statement(statement))
+    }
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Self::Break> {
+        step(refuse::query(query))
+    }
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Self::Break> {
+        step(refuse::select(select))
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Self::Break> {
+        step(
+            triune_search::desugar_table_factor(factor)
+                .and_then(|_| versions::rewrite(factor))
+                .and_then(|()| refuse::table_factor(factor)),
+        )
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Self::Break> {
+        step(refuse::expr(expr).and_then(|()| casts::rewrite(expr)))
+    }
+}

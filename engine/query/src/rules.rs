@@ -1,0 +1,68 @@
+//! Every rule that plans go through, in order. DataFusion's own keep their order; ours are put among them
+//! here and nowhere else.
+//!
+//! | stage | ours | place | reason |
+//! |---|---|---|---|
+//! | analyzer | `VectorSearchAnalyzerRule` | first | type coercion must see the search, not its marker |
+//! | optimizer | `OrderByDistanceRule`, `NarrowSearchRule` | last | columns have been pruned by then |
+//! | planner | `VectorSearchPlanner` | before the defaults | turns the search node into operators |
+//!
+//! A new DataFusion with other rules fails `tests::the_order_is_known`.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::error::Result;
+use datafusion::execution::SessionState;
+use datafusion::execution::context::QueryPlanner;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::optimizer::analyzer::{Analyzer, AnalyzerRule};
+use datafusion::optimizer::optimizer::{Optimizer, OptimizerRule};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
+
+pub(crate) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
+    let mut rules = triune_search::analyzer_rules();
+    rules.extend(Analyzer::new().rules);
+    rules
+}
+
+pub(crate) fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    let mut rules = Optimizer::new().rules;
+    rules.extend(triune_search::optimizer_rules());
+    rules
+}
+
+/// DataFusion's planner, knowing our nodes.
+#[derive(Debug, Default)]
+pub(crate) struct TriuneQueryPlanner {}
+
+#[async_trait]
+impl QueryPlanner for TriuneQueryPlanner {
+    async fn create_physical_plan(
+        &self,
+        plan: &LogicalPlan,
+        state: &SessionState,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        DefaultPhysicalPlanner::with_extension_planners(triune_search::extension_planners())
+            .create_physical_plan(plan, state)
+            .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_is_known() {
+        let analyzers: Vec<String> = analyzer_rules().iter().map(|r| r.name().to_owned()).collect();
+        assert_eq!(analyzers.len(), 3, "{analyzers:?}");
+        assert_eq!(&analyzers[1..], ["resolve_grouping_function", "type_coercion"]);
+        let optimizers: Vec<String> = optimizer_rules().iter().map(|r| r.name().to_owned()).collect();
+        let at = |name: &str| optimizers.iter().position(|n| n == name).unwrap_or_else(|| panic!("{name}"));
+        assert!(at("push_down_limit") < at("push_down_filter"));
+        assert!(at("push_down_filter") < at("optimize_projections"));
+        assert_eq!(at("optimize_projections") + 3, optimizers.len(), "{optimizers:?}");
+    }
+}

@@ -1,0 +1,193 @@
+//! A session: settings, temporary tables, prepared statements, and the way from text to rows.
+
+mod build;
+mod names;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+use datafusion::catalog::TableProvider;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::{DdlStatement, LogicalPlan, WriteOp};
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::sql::parser::Statement as DfStatement;
+use datafusion::sql::sqlparser::ast;
+use parking_lot::RwLock;
+use triune_common::{Error, Result};
+
+pub use names::{ColumnInfo, FunctionInfo, FunctionKind, Names, TableInfo};
+
+use crate::database::Database;
+use crate::params::{self, Params};
+use crate::result::QueryResult;
+use crate::statement::Statement;
+use crate::{commands, errors, parser, prepass};
+
+/// One user's conversation with a database. Cheap to make; clones are the same session.
+#[derive(Debug, Clone)]
+pub struct Session {
+    core: Arc<SessionCore>,
+}
+
+/// A statement that `PREPARE` keeps: its tree, and the types that were declared for its parameters.
+#[derive(Debug, Clone)]
+pub(crate) struct Prepared {
+    pub(crate) statement: Statement,
+    pub(crate) types: Vec<ast::DataType>,
+}
+
+/// What a session's parts share.
+pub(crate) struct SessionCore {
+    database: Arc<Database>,
+    state: RwLock<SessionState>,
+    temporary: RwLock<HashMap<String, Arc<dyn TableProvider>>>,
+    prepared: RwLock<HashMap<String, Prepared>>,
+}
+
+impl std::fmt::Debug for SessionCore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SessionCore").field("database", &self.database.location()).finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    pub(crate) fn new(database: Arc<Database>) -> Self {
+        let core = Arc::new_cyclic(|core| SessionCore {
+            state: RwLock::new(build::session_state(&database, Weak::clone(core))),
+            database,
+            temporary: RwLock::default(),
+            prepared: RwLock::default(),
+        });
+        Self { core }
+    }
+
+    pub fn database(&self) -> &Arc<Database> {
+        &self.core.database
+    }
+
+    /// Runs exactly one statement.
+    ///
+    /// A query starts when its first batch is asked for; everything else is done when this returns.
+    pub async fn execute(&self, sql: &str) -> Result<QueryResult> {
+        self.execute_with(sql, &Params::None).await
+    }
+
+    /// Runs one statement with values for its parameters.
+    pub async fn execute_with(&self, sql: &str, params: &Params) -> Result<QueryResult> {
+        let statement = parser::parse_one(sql)?;
+        match Box::pin(commands::run(&self.core, statement, params)).await {
+            Ok(result) => Ok(result),
+            Err(error) => Err(errors::improve(&self.core, sql, error)),
+        }
+    }
+
+    /// Every relation with its columns, for completion and for `\d`. One that cannot be opened is listed
+    /// without columns.
+    pub async fn names(&self) -> Names {
+        names::of_session(&self.core).await
+    }
+
+    /// Every function with its description.
+    pub fn functions(&self) -> Vec<FunctionInfo> {
+        names::functions(&self.core.state())
+    }
+
+    /// The settings as they are now.
+    pub(crate) fn config_options(&self) -> datafusion::config::ConfigOptions {
+        self.core.state().config_options().as_ref().clone()
+    }
+
+    /// Puts a table in front of the catalog's, for this session only.
+    pub fn register_temporary(&self, name: &str, table: Arc<dyn TableProvider>) {
+        self.core.put_temporary(name.to_owned(), table);
+    }
+}
+
+impl SessionCore {
+    pub(crate) fn database(&self) -> &Arc<Database> {
+        &self.database
+    }
+
+    pub(crate) fn state(&self) -> SessionState {
+        let mut state = self.state.read().clone();
+        state.mark_start_execution();
+        state
+    }
+
+    pub(crate) fn change_state<T>(&self, change: impl FnOnce(&mut SessionState) -> T) -> T {
+        change(&mut self.state.write())
+    }
+
+    pub(crate) fn temporary(&self, name: &str) -> Option<Arc<dyn TableProvider>> {
+        self.temporary.read().get(name).cloned()
+    }
+
+    pub(crate) fn temporary_names(&self) -> Vec<String> {
+        self.temporary.read().keys().cloned().collect()
+    }
+
+    pub(crate) fn put_temporary(&self, name: String, table: Arc<dyn TableProvider>) {
+        self.temporary.write().insert(name, table);
+    }
+
+    pub(crate) fn drop_temporary(&self, name: &str) -> bool {
+        self.temporary.write().remove(name).is_some()
+    }
+
+    pub(crate) fn prepared(&self) -> &RwLock<HashMap<String, Prepared>> {
+        &self.prepared
+    }
+
+    /// Plans a statement of sqlparser's, refusing what DataFusion would do wrongly.
+    pub(crate) async fn plan(&self, statement: ast::Statement, params: &Params) -> Result<LogicalPlan> {
+        let plan = Box::pin(self.plan_unbound(statement)).await?;
+        params::bind(plan, params)
+    }
+
+    pub(crate) async fn plan_unbound(&self, mut statement: ast::Statement) -> Result<LogicalPlan> {
+        prepass::prepare(&mut statement)?;
+        self.plan_prepared(statement).await
+    }
+
+    /// Plans what went through the pre-pass already.
+    pub(crate) async fn plan_prepared(&self, statement: ast::Statement) -> Result<LogicalPlan> {
+        let statement = DfStatement::Statement(Box::new(statement));
+        let state = self.state();
+        // DataFusion's future is large; boxed, it does not grow every caller's.
+        let plan = Box::pin(state.statement_to_plan(statement)).await?;
+        refuse_unsafe(&plan)?;
+        Ok(plan)
+    }
+
+    /// From a bound logical plan to operators.
+    pub(crate) async fn physical(&self, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
+        if let Some(name) = plan.get_parameter_names()?.into_iter().min() {
+            return Err(Error::invalid(format!("the parameter {name} has no value")));
+        }
+        let state = self.state();
+        Ok(Box::pin(state.create_physical_plan(plan)).await?)
+    }
+
+    /// Starts a bound logical plan.
+    pub(crate) async fn start(&self, plan: &LogicalPlan) -> Result<QueryResult> {
+        let physical = self.physical(plan).await?;
+        let stream = execute_stream(Arc::clone(&physical), self.state().task_ctx())?;
+        Ok(QueryResult::rows(stream, physical))
+    }
+}
+
+/// DataFusion's DELETE and UPDATE lose their predicates, and its DDL works on its own catalog: neither may
+/// be reached by any way round.
+fn refuse_unsafe(plan: &LogicalPlan) -> Result<()> {
+    match plan {
+        LogicalPlan::Dml(dml) if !matches!(dml.op, WriteOp::Insert(_)) => {
+            Err(Error::unsupported(format!("{} is not supported yet", dml.op.name())))
+        }
+        LogicalPlan::Ddl(DdlStatement::CreateIndex(_)) => {
+            Err(Error::unsupported("CREATE INDEX is not supported yet"))
+        }
+        LogicalPlan::Explain(e) => refuse_unsafe(&e.plan),
+        LogicalPlan::Analyze(a) => refuse_unsafe(&a.input),
+        _ => Ok(()),
+    }
+}

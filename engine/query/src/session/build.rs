@@ -1,0 +1,80 @@
+//! The state of a new session: settings, functions, planners, rules.
+
+use std::sync::{Arc, Weak};
+
+use datafusion::catalog::{CatalogProviderList, MemoryCatalogProviderList};
+use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::planner::ExprPlanner;
+use datafusion::prelude::SessionConfig;
+use triune_vector::{VectorExprPlanner, VectorTypePlanner};
+
+use super::SessionCore;
+use crate::catalog::{CATALOG, DEFAULT_SCHEMA, TriuneCatalog};
+use crate::database::Database;
+use crate::rules;
+
+pub(super) fn session_state(database: &Arc<Database>, core: Weak<SessionCore>) -> SessionState {
+    let catalogs = MemoryCatalogProviderList::new();
+    let _ = catalogs.register_catalog(CATALOG.to_owned(), Arc::new(TriuneCatalog::new(core)));
+    // Ours come before DataFusion's own, which take every operator and aggregate that is left.
+    let planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(VectorExprPlanner)];
+    let mut state = SessionStateBuilder::new()
+        .with_session_id(database.options().ids.next_id().to_string())
+        .with_config(config())
+        .with_runtime_env(Arc::clone(database.runtime()))
+        .with_catalog_list(Arc::new(catalogs))
+        .with_expr_planners(planners)
+        .with_type_planner(Arc::new(VectorTypePlanner))
+        .with_query_planner(Arc::new(rules::TriuneQueryPlanner::default()))
+        .with_default_features()
+        .with_analyzer_rules(rules::analyzer_rules())
+        .with_optimizer_rules(rules::optimizer_rules())
+        .build();
+    register_functions(&mut state);
+    state
+}
+
+/// Settings that differ from DataFusion's, each for a reason.
+fn config() -> SessionConfig {
+    let mut config = SessionConfig::new()
+        .with_create_default_catalog_and_schema(false)
+        .with_default_catalog_and_schema(CATALOG, DEFAULT_SCHEMA)
+        .with_information_schema(true);
+    let options = config.options_mut();
+    // Positions in error messages.
+    options.sql_parser.collect_spans = true;
+    // PostgreSQL's order: NULLs are greater than everything.
+    options.sql_parser.default_null_ordering = "nulls_max".to_owned();
+    // 0.1 is exact in PostgreSQL and DuckDB; DataFusion's default reads it as a double, and so do we: vectors
+    // and measurements are the common case, and a DECIMAL literal would have to be cast in every kernel.
+    options.sql_parser.parse_float_as_decimal = false;
+    options.explain.format = datafusion::common::format::ExplainFormat::Tree;
+    // Extension types of vectors live in the field's metadata.
+    options.execution.parquet.skip_metadata = false;
+    // A filter on a small column decides which wide rows are decoded at all.
+    options.execution.parquet.pushdown_filters = true;
+    options.execution.parquet.reorder_filters = true;
+    options.execution.collect_statistics = true;
+    // Few cores: a build side of some megabytes is better collected once than hashed apart.
+    options.optimizer.hash_join_single_partition_threshold = 32 << 20;
+    options.optimizer.hash_join_single_partition_threshold_rows = 1 << 20;
+    config
+}
+
+fn register_functions(state: &mut SessionState) {
+    use datafusion::execution::FunctionRegistry;
+    let scalars = triune_vector::scalar_functions()
+        .into_iter()
+        .chain(triune_timeseries::scalar_functions())
+        .chain([triune_search::marker_function()]);
+    for function in scalars {
+        // Registering fails only for registries that are read only, which this one is not.
+        let _ = state.register_udf(function);
+    }
+    let _ = state.register_function_rewrite(Arc::new(triune_vector::VectorCastRewrite));
+    let aggregates =
+        triune_vector::aggregate_functions().into_iter().chain(triune_timeseries::aggregate_functions());
+    for function in aggregates {
+        let _ = state.register_udaf(function);
+    }
+}

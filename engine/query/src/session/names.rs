@@ -1,0 +1,155 @@
+//! What there is: relations, columns, functions.
+
+use std::sync::Arc;
+
+use datafusion::catalog::TableProvider;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::Signature;
+
+use super::SessionCore;
+use crate::catalog::DEFAULT_SCHEMA;
+use crate::types::sql_type_name;
+
+/// All relations that a session sees.
+#[derive(Debug, Clone, Default)]
+pub struct Names {
+    pub tables: Vec<TableInfo>,
+}
+
+/// A relation and its columns.
+#[derive(Debug, Clone)]
+pub struct TableInfo {
+    pub schema: String,
+    pub name: String,
+    /// `external table`, `view` or `temporary table`.
+    pub kind: &'static str,
+    pub columns: Vec<ColumnInfo>,
+}
+
+#[derive(Debug, Clone)]
+pub struct ColumnInfo {
+    pub name: String,
+    /// In SQL's words: `BIGINT`, `VECTOR(384)`.
+    pub data_type: String,
+    pub nullable: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FunctionKind {
+    Scalar,
+    Aggregate,
+    Window,
+    Table,
+}
+
+impl FunctionKind {
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Scalar => "scalar",
+            Self::Aggregate => "aggregate",
+            Self::Window => "window",
+            Self::Table => "table",
+        }
+    }
+}
+
+/// A function as `\df` shows it.
+#[derive(Debug, Clone)]
+pub struct FunctionInfo {
+    pub name: String,
+    pub kind: FunctionKind,
+    /// How it is called, where that is documented; else its arguments' types.
+    pub signature: String,
+    pub description: String,
+}
+
+pub(super) async fn of_session(core: &Arc<SessionCore>) -> Names {
+    let mut tables = Vec::new();
+    for name in core.temporary_names() {
+        if let Some(table) = core.temporary(&name) {
+            tables.push(TableInfo {
+                schema: DEFAULT_SCHEMA.to_owned(),
+                name,
+                kind: "temporary table",
+                columns: columns(table.as_ref()),
+            });
+        }
+    }
+    let catalog = core.database().catalog();
+    let state = core.state();
+    for (schema, entry) in &catalog.schemas {
+        let provider = state.catalog_list().catalog(crate::CATALOG).and_then(|c| c.schema(schema));
+        for (name, relation) in &entry.relations {
+            let table = match &provider {
+                Some(provider) => provider.table(name).await.ok().flatten(),
+                None => None,
+            };
+            tables.push(TableInfo {
+                schema: schema.clone(),
+                name: name.clone(),
+                kind: relation.kind.label(),
+                columns: table.map(|t| columns(t.as_ref())).unwrap_or_default(),
+            });
+        }
+    }
+    tables.sort_by(|a, b| (&a.schema, &a.name).cmp(&(&b.schema, &b.name)));
+    Names { tables }
+}
+
+fn columns(table: &dyn TableProvider) -> Vec<ColumnInfo> {
+    let of = |f: &Arc<arrow::datatypes::Field>| ColumnInfo {
+        name: f.name().clone(),
+        data_type: sql_type_name(f),
+        nullable: f.is_nullable(),
+    };
+    table.schema().fields().iter().map(of).collect()
+}
+
+/// Functions that are ours to call, not those that statements are rewritten to.
+pub(super) fn functions(state: &SessionState) -> Vec<FunctionInfo> {
+    type Documented<'a> = (Option<&'a datafusion::logical_expr::Documentation>, &'a Signature);
+    let describe = |name: &str, kind: FunctionKind, (doc, signature): Documented<'_>| FunctionInfo {
+        name: name.to_owned(),
+        kind,
+        signature: doc
+            .map_or_else(|| format!("{name}({})", arguments(signature)), |d| d.syntax_example.clone()),
+        description: doc.map(|d| d.description.trim().to_owned()).unwrap_or_default(),
+    };
+    let mut all: Vec<FunctionInfo> = Vec::new();
+    for (name, f) in state.scalar_functions() {
+        all.push(describe(name, FunctionKind::Scalar, (f.documentation(), f.signature())));
+    }
+    for (name, f) in state.aggregate_functions() {
+        all.push(describe(name, FunctionKind::Aggregate, (f.documentation(), f.signature())));
+    }
+    for (name, f) in state.window_functions() {
+        all.push(describe(name, FunctionKind::Window, (f.documentation(), f.signature())));
+    }
+    for name in state.table_functions().keys() {
+        all.push(FunctionInfo {
+            name: name.clone(),
+            kind: FunctionKind::Table,
+            signature: format!("{name}(…)"),
+            description: String::new(),
+        });
+    }
+    all.push(FunctionInfo {
+        name: "vector_search".to_owned(),
+        kind: FunctionKind::Table,
+        signature:
+            "vector_search(table, column, query [, k => 10, metric => 'cosine', where => …, nprobes => …, \
+                    refine_factor => …, exact => false])"
+                .to_owned(),
+        description: "The k rows of a table that are nearest to a vector, with their _distance. Conditions \
+                      of the WHERE on the table's columns are applied first."
+            .to_owned(),
+    });
+    all.retain(|f| !f.name.starts_with("__"));
+    all.sort_by(|a, b| (&a.name, a.kind).cmp(&(&b.name, b.kind)));
+    all
+}
+
+fn arguments(signature: &Signature) -> String {
+    let text = format!("{:?}", signature.type_signature);
+    if text.len() > 60 { "…".to_owned() } else { text }
+}

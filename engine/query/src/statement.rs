@@ -1,0 +1,71 @@
+//! Statements as the session executes them: sqlparser's, and ours.
+
+use datafusion::sql::sqlparser::ast::{self, ColumnDef, ObjectName, OrderByExpr};
+use triune_object_store::Redacted;
+
+/// One parsed statement.
+#[derive(Debug, Clone)]
+pub enum Statement {
+    /// Anything that sqlparser knows.
+    Sql(Box<ast::Statement>),
+    CreateExternalTable(Box<CreateExternalTable>),
+    Copy(Box<CopyTo>),
+    CreateSecret(CreateSecret),
+    DropSecret {
+        name: String,
+        if_exists: bool,
+    },
+    ShowSecrets,
+    Explain(Explain),
+    /// `DESCRIBE t`, `DESCRIBE 'file.parquet'`, `DESCRIBE SELECT …`.
+    Describe(Box<ast::Query>),
+    /// `SUMMARIZE t`, `SUMMARIZE SELECT …`.
+    Summarize(Box<ast::Query>),
+    /// `RESET name`; `None` is `RESET ALL`.
+    Reset(Option<String>),
+}
+
+/// `CREATE EXTERNAL TABLE t [(columns)] [STORED AS format] LOCATION '…' [PARTITIONED BY (…)] [OPTIONS (…)]`.
+#[derive(Debug, Clone)]
+pub struct CreateExternalTable {
+    pub name: ObjectName,
+    pub columns: Vec<ColumnDef>,
+    /// As written; `None` takes the location's extension.
+    pub format: Option<String>,
+    pub locations: Vec<String>,
+    pub partition_columns: Vec<String>,
+    pub order: Vec<Vec<OrderByExpr>>,
+    pub options: Vec<(String, String)>,
+    pub if_not_exists: bool,
+    pub or_replace: bool,
+    pub temporary: bool,
+}
+
+/// `COPY {table | (query)} TO '…' [(FORMAT …, …)] [STORED AS …] [PARTITIONED BY (…)] [OPTIONS (…)]`.
+#[derive(Debug, Clone)]
+pub struct CopyTo {
+    pub query: Box<ast::Query>,
+    pub target: String,
+    pub format: Option<String>,
+    pub partition_columns: Vec<String>,
+    pub options: Vec<(String, String)>,
+}
+
+/// `CREATE [OR REPLACE] SECRET [IF NOT EXISTS] name (TYPE s3, KEY_ID '…', …)`.
+#[derive(Debug, Clone)]
+pub struct CreateSecret {
+    pub name: String,
+    pub options: Vec<(String, Redacted<String>)>,
+    pub or_replace: bool,
+    pub if_not_exists: bool,
+    pub temporary: bool,
+}
+
+/// `EXPLAIN [ANALYZE] [VERBOSE] [FORMAT …] statement`.
+#[derive(Debug, Clone)]
+pub struct Explain {
+    pub analyze: bool,
+    pub verbose: bool,
+    pub format: Option<String>,
+    pub statement: Box<Statement>,
+}
