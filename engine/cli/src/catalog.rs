@@ -13,7 +13,7 @@ pub struct ColumnEntry {
 pub struct TableEntry {
     pub schema: String,
     pub name: String,
-    /// `table`, `external`, `view`, `temporary`.
+    /// `table`, `external table`, `view`, `temporary table`.
     pub kind: String,
     pub columns: Vec<ColumnEntry>,
 }

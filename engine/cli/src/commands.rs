@@ -42,12 +42,27 @@ pub const HELP: &[CommandHelp] = &[
     help(&["\\df"], "[PATTERN]", "functions", Completes::Functions),
     help(&[".schema"], "[NAME]", "tables as CREATE TABLE would write them", Completes::Tables),
     help(&["\\h"], "[FUNCTION]", "what a function takes and does", Completes::Functions),
-    help(&["\\x"], "[on|off|auto]", "each row as a list of its columns", Completes::Words(&["on", "off", "auto"])),
+    help(
+        &["\\x"],
+        "[on|off|auto]",
+        "each row as a list of its columns",
+        Completes::Words(&["on", "off", "auto"]),
+    ),
     help(&["\\timing", ".timer"], "[on|off]", "a line with the time after each statement", ON_OFF),
     help(&[".mode"], "[FORMAT]", "how results are written: table, csv, json, …", Completes::Formats),
-    help(&["\\o", ".output"], "[FILE]", "write results to a file; without one, to the terminal again", Completes::Files),
+    help(
+        &["\\o", ".output"],
+        "[FILE]",
+        "write results to a file; without one, to the terminal again",
+        Completes::Files,
+    ),
     help(&["\\i", ".read"], "FILE", "run the statements of a file", Completes::Files),
-    help(&["\\watch"], "[SECONDS]", "run the last statement again and again, until Ctrl-C", Completes::Nothing),
+    help(
+        &["\\watch"],
+        "[SECONDS]",
+        "run the last statement again and again, until Ctrl-C",
+        Completes::Nothing,
+    ),
     help(&["\\?", ".help"], "", "this help", Completes::Nothing),
     help(&["\\q", ".quit", ".exit"], "", "leave the shell", Completes::Nothing),
 ];
@@ -109,19 +124,25 @@ pub fn parse(line: &str) -> Result<Command> {
         "\\x" => Command::Expanded(match argument.as_deref() {
             None => None,
             Some("auto") => Some(Expanded::Auto),
-            Some(word) => Some(if on_off(name, word, "on, off, auto")? { Expanded::On } else { Expanded::Off }),
+            Some(word) => {
+                Some(if on_off(name, word, "on, off, auto")? { Expanded::On } else { Expanded::Off })
+            }
         }),
         "\\timing" => Command::Timing(argument.map(|word| on_off(name, &word, "on, off")).transpose()?),
         ".mode" => Command::Mode(argument.map(|word| word.parse()).transpose()?),
         "\\o" => Command::Output(argument),
-        "\\i" => Command::Read(argument.ok_or_else(|| Error::invalid(format!("{name} needs the name of a file")))?),
+        "\\i" => {
+            Command::Read(argument.ok_or_else(|| Error::invalid(format!("{name} needs the name of a file")))?)
+        }
         "\\watch" => Command::Watch(match argument {
             None => 2.0,
-            Some(word) => {
-                word.parse::<f64>().ok().filter(|s| s.is_finite() && (0.0..=86_400.0).contains(s)).ok_or_else(|| {
+            Some(word) => word
+                .parse::<f64>()
+                .ok()
+                .filter(|s| s.is_finite() && (0.0..=86_400.0).contains(s))
+                .ok_or_else(|| {
                     Error::invalid(format!("{name} takes seconds from 0 to 86400, not \"{word}\""))
-                })?
-            }
+                })?,
         }),
         "\\?" | "\\q" => {
             if let Some(argument) = argument {
@@ -147,7 +168,8 @@ fn on_off(command: &str, word: &str, accepted: &str) -> Result<bool> {
     match word.to_ascii_lowercase().as_str() {
         "on" | "true" | "1" | "yes" => Ok(true),
         "off" | "false" | "0" | "no" => Ok(false),
-        _ => Err(Error::invalid(format!("{command} does not take \"{word}\"")).with_hint(format!("accepted: {accepted}"))),
+        _ => Err(Error::invalid(format!("{command} does not take \"{word}\""))
+            .with_hint(format!("accepted: {accepted}"))),
     }
 }
 
@@ -169,7 +191,10 @@ fn argument(command: &str, rest: &str) -> Result<Option<String>> {
         } else if chars.as_str().trim().is_empty() {
             return Ok(Some(out));
         } else {
-            return Err(Error::invalid(format!("{command} takes one argument; superfluous is \"{}\"", chars.as_str().trim())));
+            return Err(Error::invalid(format!(
+                "{command} takes one argument; superfluous is \"{}\"",
+                chars.as_str().trim()
+            )));
         }
     }
     Err(Error::invalid(format!("the quote of {command}'s argument is not closed")))
@@ -178,8 +203,10 @@ fn argument(command: &str, rest: &str) -> Result<Option<String>> {
 /// The text of `\?`.
 pub fn help_text() -> String {
     let mut out = String::from("Statements end with a semicolon and may span lines.\n\n");
-    let left: Vec<String> =
-        HELP.iter().map(|c| format!("{} {}", c.names.join(", "), c.arguments).trim_end().to_owned()).collect();
+    let left: Vec<String> = HELP
+        .iter()
+        .map(|c| format!("{} {}", c.names.join(", "), c.arguments).trim_end().to_owned())
+        .collect();
     let width = left.iter().map(|l| l.chars().count()).max().unwrap_or(0);
     for (name, command) in left.iter().zip(HELP) {
         let fill = " ".repeat(width - name.chars().count());
@@ -200,7 +227,8 @@ mod tests {
     fn every_command_is_understood() {
         for entry in HELP {
             for name in entry.names {
-                let line = if entry.arguments == "FILE" { format!("{name} f.sql") } else { (*name).to_owned() };
+                let line =
+                    if entry.arguments == "FILE" { format!("{name} f.sql") } else { (*name).to_owned() };
                 assert!(parse(&line).is_ok(), "{line}");
                 assert!(help_text().contains(name), "{name}");
             }

@@ -55,7 +55,9 @@ fn style_of(kind: TokenKind, text: &str) -> Style {
 pub fn pieces(line: &str) -> Vec<(Style, &str)> {
     let blank = line.len() - line.trim_start().len();
     let (lead, rest) = line.split_at(blank);
-    if rest.starts_with('\\') || (rest.starts_with('.') && rest[1..].starts_with(|c: char| c.is_ascii_alphabetic())) {
+    if rest.starts_with('\\')
+        || (rest.starts_with('.') && rest[1..].starts_with(|c: char| c.is_ascii_alphabetic()))
+    {
         let word = rest.find(char::is_whitespace).unwrap_or(rest.len());
         let command = Style::new().bold().fg(Color::Yellow);
         return [(Style::new(), lead), (command, &rest[..word]), (Style::new(), &rest[word..])]
@@ -72,7 +74,13 @@ mod tests {
 
     #[test]
     fn pieces_are_the_line() {
-        for line in ["SELECT 'a' -- x", "  \\d foo bar", ".tables", "select \"Ü\" from t where x = $1 and y > .5", "\u{1b}"] {
+        for line in [
+            "SELECT 'a' -- x",
+            "  \\d foo bar",
+            ".tables",
+            "select \"Ü\" from t where x = $1 and y > .5",
+            "\u{1b}",
+        ] {
             let joined: String = pieces(line).into_iter().map(|(_, t)| t).collect();
             assert_eq!(joined, line);
         }
@@ -81,7 +89,8 @@ mod tests {
     #[test]
     fn styles() {
         let line = "SELECT name, 'x', 1 FROM t -- c";
-        let styled: Vec<_> = pieces(line).into_iter().filter(|(s, _)| *s != Style::new()).map(|(_, t)| t).collect();
+        let styled: Vec<_> =
+            pieces(line).into_iter().filter(|(s, _)| *s != Style::new()).map(|(_, t)| t).collect();
         assert_eq!(styled, ["SELECT", "'x'", "1", "FROM", "-- c"]);
     }
 

@@ -1,9 +1,196 @@
-//! tmp
+//! The shell of Triune, as a library: renderers of results, completion, and the run of a command line.
+//!
+//! ```text
+//! $ triune shop
+//! shop> SELECT name, embedding <=> $$[…]$$ AS distance FROM packages ORDER BY distance LIMIT 10;
+//! ```
+//!
+//! | module | what |
+//! |---|---|
+//! | [`output`] | tables, CSV, JSON, Markdown, Parquet, Arrow: knows Arrow only |
+//! | [`lex`], [`keywords`], [`highlight`], [`complete`], [`script`], [`commands`] | SQL as text: pure |
+//! | [`backend`] | the one door to the engine |
+//! | [`shell`], [`interactive`] | running statements, with and without a prompt |
+//! | [`progress`], [`interrupt`], [`stdin`] | the terminal's signals and pipes |
+
+pub mod args;
+pub mod backend;
 pub mod catalog;
 pub mod commands;
 pub mod complete;
 pub mod highlight;
+pub mod interactive;
+pub mod interrupt;
 pub mod keywords;
 pub mod lex;
 pub mod output;
+pub mod progress;
 pub mod script;
+pub mod shell;
+pub mod stdin;
+
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use triune_common::{Result, SystemClock};
+
+use args::{Cli, Input, ShellOptions};
+use backend::Backend;
+use interrupt::Interrupts;
+use output::{Expanded, Format, Palette, Target};
+use shell::{Flow, Origin, Settings, Shell, Stop};
+use stdin::StandardInput;
+
+/// The status of a run in which a statement failed.
+const FAILED: u8 = 1;
+/// The status after Ctrl-C, as shells count it: 128 + SIGINT.
+const INTERRUPTED: u8 = 130;
+
+/// Does what the command line asks for and returns the status of the process. Inside a runtime.
+pub async fn run(cli: Cli) -> u8 {
+    match cli.command {
+        Some(command) => match command {},
+        None => Box::pin(run_shell(cli.options)).await,
+    }
+}
+
+async fn run_shell(options: ShellOptions) -> u8 {
+    let interactive = options.inputs.is_empty() && std::io::stdin().is_terminal();
+    let mut shell = match open(&options).await {
+        Ok(shell) => shell,
+        Err(e) => {
+            let palette = Palette::for_terminal(std::io::stderr().is_terminal());
+            let text = e.render("");
+            let (label, rest) = text.split_once(": ").unwrap_or(("error", &text));
+            let line = format!("{}: {}\n", palette.error(label), output::text::visible_lines(rest));
+            // With the standard error gone there is nobody to tell.
+            let _ = std::io::stderr().write_all(line.as_bytes());
+            return FAILED;
+        }
+    };
+    if let Some(status) = run_init(&mut shell, &options).await {
+        return status;
+    }
+    // What the init file got wrong was said, and is no failure of this run.
+    shell.forgive();
+    if interactive {
+        return Box::pin(interactive::run(&mut shell)).await;
+    }
+    let result = run_inputs(&mut shell, &options.inputs).await;
+    let flushed = shell.finish();
+    match result.and(flushed) {
+        Ok(()) | Err(Stop::Closed) => {
+            if shell.has_failed() {
+                FAILED
+            } else {
+                0
+            }
+        }
+        Err(Stop::Failed) => FAILED,
+        Err(Stop::Cancelled) => INTERRUPTED,
+    }
+}
+
+async fn open(options: &ShellOptions) -> Result<Shell> {
+    let format = options
+        .format
+        .or_else(|| options.output.as_deref().and_then(Format::of_path))
+        .unwrap_or(Format::Table);
+    let target = match &options.output {
+        Some(path) => Target::file(path)?,
+        None => Target::stdout(),
+    };
+    let backend = Backend::open(options.database.as_deref()).await?;
+    let settings = Settings {
+        format,
+        expanded: if options.expanded { Expanded::On } else { Expanded::Off },
+        timing: options.timing,
+        max_rows: options.max_rows.0,
+        quiet: options.quiet,
+        keep_going: options.keep_going,
+    };
+    // From here on Ctrl-C is ours; until here it ends the process.
+    Ok(Shell::new(backend, settings, target, Interrupts::listen(), Arc::new(SystemClock::new())))
+}
+
+/// Runs `--init` or `~/.triunerc`. A status ends the process.
+async fn run_init(shell: &mut Shell, options: &ShellOptions) -> Option<u8> {
+    let path: PathBuf = match &options.init {
+        Some(path) => path.clone(),
+        None if options.no_init => return None,
+        None => std::env::home_dir().map(|h| h.join(".triunerc")).filter(|p| p.exists())?,
+    };
+    match shell.run_file(&path).await {
+        Ok(Flow::Quit) => Some(0),
+        Err(Stop::Closed) => Some(0),
+        Err(Stop::Cancelled) => Some(INTERRUPTED),
+        // A file that was asked for by name must be there and right.
+        Err(Stop::Failed) if options.init.is_some() => Some(FAILED),
+        Ok(Flow::Continue) | Err(Stop::Failed) => None,
+    }
+}
+
+async fn run_inputs(shell: &mut Shell, inputs: &[Input]) -> Result<(), Stop> {
+    if inputs.is_empty() {
+        run_stdin(shell).await?;
+        return Ok(());
+    }
+    for input in inputs {
+        let result = match input {
+            Input::Sql(sql) => shell.run_text(&Origin::CommandLine, sql, true).await.map(|(flow, _)| flow),
+            Input::File(path) if path == Path::new("-") => run_stdin(shell).await,
+            Input::File(path) => shell.run_file(path).await,
+        };
+        match result {
+            Ok(Flow::Continue) => {}
+            Ok(Flow::Quit) => return Ok(()),
+            // A file that cannot be read is one failure among others.
+            Err(Stop::Failed) if shell.settings.keep_going => {}
+            Err(stop) => return Err(stop),
+        }
+    }
+    Ok(())
+}
+
+/// Runs statements as they arrive, so that a slow writer sees its first result before its last statement.
+async fn run_stdin(shell: &mut Shell) -> Result<Flow, Stop> {
+    let origin = Origin::StandardInput;
+    let mut input = match StandardInput::start() {
+        Ok(input) => input,
+        Err(e) => return Err(shell.report(&origin, 0, "", &e)),
+    };
+    let mut text = String::new();
+    let mut taken = 0;
+    loop {
+        let before = text.len();
+        let more = {
+            let mut interrupts = shell.interrupts().clone();
+            tokio::select! {
+                biased;
+                () = interrupts.pressed() => return Err(Stop::Cancelled),
+                more = input.more(&mut text) => more,
+            }
+        };
+        let more = match more {
+            Ok(more) => more,
+            Err(e) => return Err(shell.report(&origin, 0, "", &e)),
+        };
+        // Only a semicolon or the end of a command's line completes anything.
+        if more && !text[before..].contains([';', '\n']) {
+            continue;
+        }
+        // The lines before are kept, as line ends only, so that messages count them.
+        let (flow, used) = shell.run_text(&origin, &text[taken..], !more).await?;
+        taken += used;
+        if flow == Flow::Quit || !more {
+            return Ok(flow);
+        }
+        if taken > 0 {
+            let lines = text[..taken].matches('\n').count();
+            let column_break = "\n".repeat(lines);
+            text.replace_range(..taken, &column_break);
+            taken = column_break.len();
+        }
+    }
+}

@@ -59,7 +59,8 @@ pub enum Format {
 
 impl Format {
     /// Every format's name, in the order of the help.
-    pub const NAMES: [&'static str; 8] = ["table", "csv", "tsv", "json", "ndjson", "markdown", "parquet", "arrow"];
+    pub const NAMES: [&'static str; 8] =
+        ["table", "csv", "tsv", "json", "ndjson", "markdown", "parquet", "arrow"];
 
     /// The format that a file's name asks for: `out.parquet`.
     pub fn of_path(path: &std::path::Path) -> Option<Self> {

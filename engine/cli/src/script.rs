@@ -39,7 +39,9 @@ pub struct Script {
 /// Whether the text begins with a command: `\x`, `.tables`.
 fn is_command(text: &str, at_line_start: bool) -> bool {
     text.starts_with('\\')
-        || (at_line_start && text.starts_with('.') && text[1..].starts_with(|c: char| c.is_ascii_alphabetic()))
+        || (at_line_start
+            && text.starts_with('.')
+            && text[1..].starts_with(|c: char| c.is_ascii_alphabetic()))
 }
 
 /// Takes `text` apart. At its `end` of input a rest without a semicolon is a statement too.
@@ -60,12 +62,13 @@ pub fn split(text: &str, end: bool) -> Script {
                 pieces.push(Piece::Statement { text: statement.text.to_owned(), offset: from });
             }
         }
-        let from = text.len() - found.rest.len();
+        let from = at + found.rest_offset;
         if let Some(next) = command(text, from, &mut pieces) {
             at = next;
             continue 'commands;
         }
-        if is_blank(found.rest) {
+        // What is open may be a comment: then more lines are to come.
+        if is_blank(found.rest) && (end || !found.open) {
             return Script { pieces, rest: text.len() };
         }
         if !end {
@@ -160,7 +163,18 @@ mod tests {
 
     #[test]
     fn completeness() {
-        for yes in ["", "  ", "\\d", ".tables", "SELECT 1;", "quit", "EXIT;", "-- x", "SELECT 1; \\watch", "SELECT $$;$$;"] {
+        for yes in [
+            "",
+            "  ",
+            "\\d",
+            ".tables",
+            "SELECT 1;",
+            "quit",
+            "EXIT;",
+            "-- x",
+            "SELECT 1; \\watch",
+            "SELECT $$;$$;",
+        ] {
             assert!(is_complete(yes), "{yes}");
         }
         for no in ["SELECT 1", "SELECT ';", "SELECT 1; SELECT", "SELECT $$;", "SELECT 1 /* ;", "SELECT \";"] {

@@ -41,8 +41,8 @@ const BEFORE_TABLES: [&str; 9] =
     ["FROM", "JOIN", "INTO", "UPDATE", "TABLE", "DESCRIBE", "DESC", "SUMMARIZE", "TRUNCATE"];
 /// Words that end a list of tables.
 const AFTER_TABLES: [&str; 14] = [
-    "WHERE", "GROUP", "ORDER", "HAVING", "LIMIT", "SELECT", "SET", "ON", "USING", "VALUES", "QUALIFY", "UNION", "WINDOW",
-    "OFFSET",
+    "WHERE", "GROUP", "ORDER", "HAVING", "LIMIT", "SELECT", "SET", "ON", "USING", "VALUES", "QUALIFY",
+    "UNION", "WINDOW", "OFFSET",
 ];
 
 impl<'a> Position<'a> {
@@ -81,8 +81,14 @@ impl<'a> Position<'a> {
         }
         // The statement runs from the semicolon before the word to the one after it.
         let code = |t: &&Token<'_>| t.is_code() && !(t.start <= start && start < t.end() && start < cursor);
-        let from = all.iter().filter(|t| t.end() <= start && t.text == ";").map(Token::end).next_back().unwrap_or(0);
-        let to = all.iter().filter(|t| t.start >= cursor && t.text == ";").map(|t| t.start).next().unwrap_or(text.len());
+        let from =
+            all.iter().filter(|t| t.end() <= start && t.text == ";").map(Token::end).next_back().unwrap_or(0);
+        let to = all
+            .iter()
+            .filter(|t| t.start >= cursor && t.text == ";")
+            .map(|t| t.start)
+            .next()
+            .unwrap_or(text.len());
         let statement: Vec<Token<'a>> =
             all.iter().filter(|t| t.start >= from && t.end() <= to).filter(code).copied().collect();
         let place = place.unwrap_or_else(|| Self::place(&statement, start));
@@ -95,9 +101,11 @@ impl<'a> Position<'a> {
         let blank = line.len() - line.trim_start().len();
         let rest = &line[blank..];
         let is_command = rest.starts_with('\\')
-            || (rest.starts_with('.') && (rest.len() == 1 || rest[1..].starts_with(|c: char| c.is_ascii_alphabetic())));
+            || (rest.starts_with('.')
+                && (rest.len() == 1 || rest[1..].starts_with(|c: char| c.is_ascii_alphabetic())));
         // In the middle of a statement, `.5` and `.name` are SQL.
-        let open = !crate::lex::is_blank(&before[..line_start]) && !before[..line_start].trim_end().ends_with(';');
+        let open =
+            !crate::lex::is_blank(&before[..line_start]) && !before[..line_start].trim_end().ends_with(';');
         if !is_command || (open && rest.starts_with('.')) {
             return None;
         }

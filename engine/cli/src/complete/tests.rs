@@ -25,7 +25,11 @@ fn function(name: &str, kind: &str) -> FunctionEntry {
 fn catalog() -> Catalog {
     Catalog {
         tables: vec![
-            table("main", "packages", &[("name", "VARCHAR"), ("embedding", "VECTOR(384)"), ("Stars", "BIGINT")]),
+            table(
+                "main",
+                "packages",
+                &[("name", "VARCHAR"), ("embedding", "VECTOR(384)"), ("Stars", "BIGINT")],
+            ),
             table("main", "events", &[("package", "VARCHAR"), ("ts", "TIMESTAMP")]),
             table("main", "Order Items", &[("id", "BIGINT")]),
         ],

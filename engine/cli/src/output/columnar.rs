@@ -34,7 +34,8 @@ impl std::fmt::Debug for ParquetSink<'_> {
 impl<'a> ParquetSink<'a> {
     /// *Errors*: a column of a type that Parquet cannot hold.
     pub fn try_new(out: Out<'a>, schema: SchemaRef) -> Result<Self> {
-        let properties = WriterProperties::builder().set_compression(Compression::ZSTD(Default::default())).build();
+        let properties =
+            WriterProperties::builder().set_compression(Compression::ZSTD(Default::default())).build();
         let writer = ArrowWriter::try_new(out, schema, Some(properties)).map_err(parquet_error)?;
         Ok(Self { writer, rows: 0 })
     }
@@ -110,10 +111,15 @@ impl<'a> ArrowFileSink<'a> {
 /// written with their values in place.
 fn without_dictionaries(schema: &Schema) -> Schema {
     let plain = |field: &Arc<Field>| match field.data_type() {
-        DataType::Dictionary(_, value) => Arc::new(field.as_ref().clone().with_data_type(value.as_ref().clone())),
+        DataType::Dictionary(_, value) => {
+            Arc::new(field.as_ref().clone().with_data_type(value.as_ref().clone()))
+        }
         _ => Arc::clone(field),
     };
-    Schema::new_with_metadata(schema.fields().iter().map(plain).collect::<Vec<_>>(), schema.metadata().clone())
+    Schema::new_with_metadata(
+        schema.fields().iter().map(plain).collect::<Vec<_>>(),
+        schema.metadata().clone(),
+    )
 }
 
 impl Sink for ArrowFileSink<'_> {

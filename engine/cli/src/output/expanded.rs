@@ -28,7 +28,7 @@ pub(super) fn draw(
     let label = options.width.map_or(longest, |w| longest.min((w.saturating_sub(3) / 2).max(1)));
     let room = options.width.map(|w| w.saturating_sub(label + 3).max(1));
     let widest = columns.iter().flat_map(|c| &c.cells).map(|c| width(&c.text)).max().unwrap_or(0);
-    let rule = label + 3 + room.map_or(widest.min(60), |r| widest.min(r));
+    let rule = label + 3 + widest.min(room.unwrap_or(60));
     for (row, number) in numbers.iter().enumerate() {
         if gap == Some(row) {
             out.push_str(&palette.dim("· · ·"));

@@ -52,7 +52,8 @@ pub(super) fn write_json_string(text: &str, out: &mut String) {
 /// The columns' names, made distinct.
 fn unique_names(schema: &Schema) -> Vec<String> {
     let mut names: Vec<String> = Vec::with_capacity(schema.fields().len());
-    let mut taken: std::collections::HashSet<String> = schema.fields().iter().map(|f| f.name().clone()).collect();
+    let mut taken: std::collections::HashSet<String> =
+        schema.fields().iter().map(|f| f.name().clone()).collect();
     let mut seen = std::collections::HashSet::new();
     for field in schema.fields() {
         let mut name = field.name().clone();

@@ -56,6 +56,8 @@ pub struct TableOptions {
     pub expanded: Expanded,
     /// The line of numbers below the table.
     pub footer: bool,
+    /// The row of types under the names.
+    pub types: bool,
     /// The name of a column's type.
     pub type_name: fn(&Field) -> String,
 }
@@ -68,6 +70,7 @@ impl Default for TableOptions {
             palette: Palette::PLAIN,
             expanded: Expanded::Off,
             footer: true,
+            types: true,
             type_name: triune_query::sql_type_name,
         }
     }
@@ -129,7 +132,10 @@ impl Kept {
         }
         let last = limit / 2;
         let first = limit - last;
-        let head = places[..first.min(places.len())].iter().enumerate().map(|(n, (b, r))| (all[*b], *r, n as u64 + 1));
+        let head = places[..first.min(places.len())]
+            .iter()
+            .enumerate()
+            .map(|(n, (b, r))| (all[*b], *r, n as u64 + 1));
         let from = places.len() - last.min(places.len());
         let number = self.total - last as u64 + 1;
         let tail = places[from..].iter().enumerate().map(|(n, (b, r))| (all[*b], *r, number + n as u64));
@@ -205,11 +211,20 @@ pub(super) struct Cells {
 
 impl Cells {
     fn natural_width(&self) -> usize {
-        self.cells.iter().map(|c| width(&c.text)).chain([width(&self.name), width(&self.type_name)]).max().unwrap_or(1)
+        self.cells
+            .iter()
+            .map(|c| width(&c.text))
+            .chain([width(&self.name), width(&self.type_name)])
+            .max()
+            .unwrap_or(1)
     }
 }
 
-fn gather(schema: &SchemaRef, rows: &[(&RecordBatch, usize, u64)], options: &TableOptions) -> Result<Vec<Cells>> {
+fn gather(
+    schema: &SchemaRef,
+    rows: &[(&RecordBatch, usize, u64)],
+    options: &TableOptions,
+) -> Result<Vec<Cells>> {
     let mut columns = Vec::with_capacity(schema.fields().len());
     for (index, field) in schema.fields().iter().enumerate() {
         let mut cells = Vec::with_capacity(rows.len());
@@ -226,7 +241,11 @@ fn gather(schema: &SchemaRef, rows: &[(&RecordBatch, usize, u64)], options: &Tab
         }
         columns.push(Cells {
             name: visible(field.name()).into_owned(),
-            type_name: visible(&(options.type_name)(field)).into_owned(),
+            type_name: if options.types {
+                visible(&(options.type_name)(field)).into_owned()
+            } else {
+                String::new()
+            },
             right: is_number(field.data_type()),
             cells,
         });
@@ -234,7 +253,12 @@ fn gather(schema: &SchemaRef, rows: &[(&RecordBatch, usize, u64)], options: &Tab
     Ok(columns)
 }
 
-fn render(schema: &SchemaRef, kept: &Kept, options: &TableOptions, elapsed: Option<Duration>) -> Result<String> {
+fn render(
+    schema: &SchemaRef,
+    kept: &Kept,
+    options: &TableOptions,
+    elapsed: Option<Duration>,
+) -> Result<String> {
     let (rows, gap) = kept.shown();
     let columns = gather(schema, &rows, options)?;
     let widths: Vec<usize> = columns.iter().map(Cells::natural_width).collect();
@@ -253,7 +277,7 @@ fn render(schema: &SchemaRef, kept: &Kept, options: &TableOptions, elapsed: Opti
         let numbers: Vec<u64> = rows.iter().map(|r| r.2).collect();
         expanded::draw(&columns, &numbers, gap, options, &mut out);
     } else if !columns.is_empty() {
-        draw(&columns, rows.len(), gap, &layout, options.palette, &mut out);
+        draw(&columns, rows.len(), gap, &layout, options, &mut out);
         columns_shown = layout.gap.map(|_| layout.columns.len());
     }
     if options.footer {
@@ -287,10 +311,20 @@ enum Look {
     Bold,
 }
 
-fn draw(columns: &[Cells], rows: usize, gap: Option<usize>, layout: &Layout, palette: Palette, out: &mut String) {
+fn draw(
+    columns: &[Cells],
+    rows: usize,
+    gap: Option<usize>,
+    layout: &Layout,
+    options: &TableOptions,
+    out: &mut String,
+) {
+    let palette = options.palette;
     rule(out, layout, ['╭', '┬', '╮']);
     line(out, columns, layout, palette, |c| Entry::Text { text: &c.name, style: Look::Bold });
-    line(out, columns, layout, palette, |c| Entry::Text { text: &c.type_name, style: Look::Dim });
+    if options.types {
+        line(out, columns, layout, palette, |c| Entry::Text { text: &c.type_name, style: Look::Dim });
+    }
     rule(out, layout, ['├', '┼', '┤']);
     for row in 0..rows {
         if gap == Some(row) {

@@ -147,7 +147,9 @@ fn ten_thousand_columns() {
 
 #[test]
 fn long_results_show_their_ends() {
-    let many = |from: i64, n: i64| batch(vec![("n", Arc::new(Int64Array::from_iter_values(from..from + n)) as ArrayRef)]);
+    let many = |from: i64, n: i64| {
+        batch(vec![("n", Arc::new(Int64Array::from_iter_values(from..from + n)) as ArrayRef)])
+    };
     let o = TableOptions { max_rows: Some(5), ..options(None) };
     let expected = "\
 ╭────────╮
@@ -183,7 +185,10 @@ fn long_results_show_their_ends() {
             let text = table(&batches, &o);
             assert_eq!(text.contains("· · ·"), cut, "{rows} rows in batches of {size}: {text}");
             assert!(text.contains(&format!("│      {} │", rows - 1)));
-            assert_eq!(text.lines().filter(|l| l.starts_with("│ ")).count(), 2 + 5.min(rows as usize) + usize::from(cut));
+            assert_eq!(
+                text.lines().filter(|l| l.starts_with("│ ")).count(),
+                2 + 5.min(rows as usize) + usize::from(cut)
+            );
         }
     }
     let all = TableOptions { max_rows: None, ..options(None) };
@@ -208,7 +213,8 @@ fn only_the_ends_are_kept_in_memory() {
 fn control_characters_never_reach_the_terminal() {
     let evil = batch(vec![(
         "na\u{1b}[2Jme",
-        Arc::new(StringArray::from(vec!["a\nb", "\u{1b}]0;title\u{7}", "\u{202e}gpj.exe", "tab\there"])) as ArrayRef,
+        Arc::new(StringArray::from(vec!["a\nb", "\u{1b}]0;title\u{7}", "\u{202e}gpj.exe", "tab\there"]))
+            as ArrayRef,
     )]);
     for format in [Format::Table, Format::Markdown, Format::Json, Format::Ndjson] {
         let text = write(format, std::slice::from_ref(&evil));
@@ -407,9 +413,13 @@ fn columnar_formats_come_back() {
         assert_eq!(sink.finish(None).unwrap(), 6);
         out
     };
-    let stream = arrow::ipc::reader::StreamReader::try_new(std::io::Cursor::new(bytes(Format::Arrow, false)), None).unwrap();
+    let stream =
+        arrow::ipc::reader::StreamReader::try_new(std::io::Cursor::new(bytes(Format::Arrow, false)), None)
+            .unwrap();
     assert_eq!(stream.map(|b| b.unwrap().num_rows()).sum::<usize>(), 6);
-    let file = arrow::ipc::reader::FileReader::try_new(std::io::Cursor::new(bytes(Format::Arrow, true)), None).unwrap();
+    let file =
+        arrow::ipc::reader::FileReader::try_new(std::io::Cursor::new(bytes(Format::Arrow, true)), None)
+            .unwrap();
     let back: Vec<_> = file.map(|b| b.unwrap()).collect();
     assert_eq!(back[1].column(0).as_string::<i32>().value(0), "z");
     let parquet = bytes(Format::Parquet, true);
@@ -424,7 +434,10 @@ fn columnar_formats_come_back() {
 fn plans_are_text() {
     let b = batch(vec![
         ("plan_type", Arc::new(StringArray::from(vec!["logical_plan", "physical_plan"])) as ArrayRef),
-        ("plan", Arc::new(StringArray::from(vec!["Projection: a  \n  TableScan: t\n", "Exec\u{1b}[2J\n\tChild"]))),
+        (
+            "plan",
+            Arc::new(StringArray::from(vec!["Projection: a  \n  TableScan: t\n", "Exec\u{1b}[2J\n\tChild"])),
+        ),
     ]);
     let mut out = Vec::new();
     let mut sink: Box<dyn Sink> = Box::new(plan::PlanSink::new(&mut out, Palette::PLAIN));

@@ -23,8 +23,8 @@ use arrow::array::{
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{
     DataType, DurationMicrosecondType, DurationMillisecondType, DurationNanosecondType, DurationSecondType,
-    Field, Float16Type, Float32Type, Float64Type, IntervalDayTimeType, IntervalMonthDayNanoType, IntervalUnit,
-    IntervalYearMonthType, TimeUnit, UInt8Type,
+    Field, Float16Type, Float32Type, Float64Type, IntervalDayTimeType, IntervalMonthDayNanoType,
+    IntervalUnit, IntervalYearMonthType, TimeUnit, UInt8Type,
 };
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -327,7 +327,7 @@ impl<'a> Column<'a> {
             _ => None,
         };
         let _ = match value {
-            Some(v) if v == 0.0 => write!(out, "0"),
+            Some(0.0) => write!(out, "0"),
             Some(v) if (0.005..1e6).contains(&v.abs()) => write!(out, "{v:.2}"),
             Some(v) if v.is_finite() => write!(out, "{v:.1e}"),
             _ => {
@@ -339,15 +339,20 @@ impl<'a> Column<'a> {
 }
 
 impl<'a> Kind<'a> {
-    fn try_new(field: &Field, array: &'a dyn Array, purpose: Purpose) -> std::result::Result<Self, ArrowError> {
+    fn try_new(
+        field: &Field,
+        array: &'a dyn Array,
+        purpose: Purpose,
+    ) -> std::result::Result<Self, ArrowError> {
         let options = match purpose {
             Purpose::Display => &DISPLAY,
             Purpose::Json => &ISO,
         };
-        let child = |field: &Field, array: &'a dyn Array| -> std::result::Result<Box<Column<'a>>, ArrowError> {
-            let kind = Kind::try_new(field, array, purpose)?;
-            Ok(Box::new(Column { nulls: array.logical_nulls(), kind }))
-        };
+        let child =
+            |field: &Field, array: &'a dyn Array| -> std::result::Result<Box<Column<'a>>, ArrowError> {
+                let kind = Kind::try_new(field, array, purpose)?;
+                Ok(Box::new(Column { nulls: array.logical_nulls(), kind }))
+            };
         Ok(match array.data_type() {
             DataType::Null => Self::Null,
             DataType::Boolean => Self::Boolean(array.as_boolean()),
@@ -388,7 +393,8 @@ impl<'a> Kind<'a> {
             DataType::FixedSizeList(item, size) => {
                 let a = array.as_fixed_size_list();
                 let stride = usize::try_from(*size).unwrap_or(0);
-                if let (Some(bits), Some(bytes)) = (bit_length(field, stride), a.values().as_primitive_opt::<UInt8Type>())
+                if let (Some(bits), Some(bytes)) =
+                    (bit_length(field, stride), a.values().as_primitive_opt::<UInt8Type>())
                 {
                     return Ok(Self::Bits { bytes, stride, bits });
                 }
@@ -486,7 +492,8 @@ fn bit_length(field: &Field, bytes: usize) -> Option<usize> {
     if field.metadata().get(EXTENSION_NAME)? != "triune.bitvec" {
         return None;
     }
-    let parameters: serde_json::Value = serde_json::from_str(field.metadata().get(EXTENSION_METADATA)?).ok()?;
+    let parameters: serde_json::Value =
+        serde_json::from_str(field.metadata().get(EXTENSION_METADATA)?).ok()?;
     let bits = usize::try_from(parameters.get("dims")?.as_u64()?).ok()?;
     (bits.div_ceil(8) == bytes).then_some(bits)
 }
@@ -507,7 +514,10 @@ fn write_json_float(value: f64, row: usize, column: &Column<'_>, out: &mut Strin
     }
 }
 
-fn interval<'a>(unit: IntervalUnit, array: &'a dyn Array) -> Box<dyn Fn(usize) -> (i64, i64, i128) + Send + 'a> {
+fn interval<'a>(
+    unit: IntervalUnit,
+    array: &'a dyn Array,
+) -> Box<dyn Fn(usize) -> (i64, i64, i128) + Send + 'a> {
     match unit {
         IntervalUnit::YearMonth => {
             let a: &IntervalYearMonthArray = array.as_primitive::<IntervalYearMonthType>();

@@ -71,7 +71,8 @@ fn floats_keep_their_digits() {
 
 #[test]
 fn decimals_are_json_numbers() {
-    let a = Decimal128Array::from(vec![Some(12_345), Some(-5), None]).with_precision_and_scale(38, 2).unwrap();
+    let a =
+        Decimal128Array::from(vec![Some(12_345), Some(-5), None]).with_precision_and_scale(38, 2).unwrap();
     assert_eq!(short(&a), ["123.45", "-0.05", "NULL"]);
     assert_eq!(json(&a), ["123.45", "-0.05", "null"]);
 }
@@ -100,7 +101,10 @@ fn a_dictionary_may_hold_a_null_value_or_nothing() {
     let a = DictionaryArray::new(keys, Arc::new(values));
     assert_eq!(short(&a), ["a", "NULL", "NULL"]);
     assert_eq!(text(&a), ["a", "", ""]);
-    let empty = DictionaryArray::new(Int8Array::from(vec![None, None]), Arc::new(StringArray::from(Vec::<&str>::new())));
+    let empty = DictionaryArray::new(
+        Int8Array::from(vec![None, None]),
+        Arc::new(StringArray::from(Vec::<&str>::new())),
+    );
     assert_eq!(short(&empty), ["NULL", "NULL"]);
 }
 
@@ -224,7 +228,10 @@ fn nested_values() {
     assert_eq!(short(&list), ["['it''s', NULL]", "[]"]);
     assert_eq!(text(&list), ["[\"it's\",null]", "[]"]);
     let structs = StructArray::from(vec![
-        (Arc::new(Field::new("a", DataType::Int32, true)), Arc::new(Int32Array::from(vec![1, 2])) as ArrayRef),
+        (
+            Arc::new(Field::new("a", DataType::Int32, true)),
+            Arc::new(Int32Array::from(vec![1, 2])) as ArrayRef,
+        ),
         (Arc::new(Field::new("b c", list.data_type().clone(), true)), Arc::new(list) as ArrayRef),
     ]);
     assert_eq!(short(&structs)[0], "{a: 1, b c: ['it''s', NULL]}");
