@@ -50,6 +50,7 @@
 
 pub mod analyzer;
 pub mod desugar;
+pub mod fuse;
 mod lance;
 pub mod marker;
 pub mod narrow;
@@ -64,10 +65,12 @@ use std::sync::Arc;
 
 use datafusion::optimizer::analyzer::AnalyzerRule;
 use datafusion::optimizer::optimizer::OptimizerRule;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_planner::ExtensionPlanner;
 
 pub use analyzer::VectorSearchAnalyzerRule;
 pub use desugar::desugar_table_factor;
+pub use fuse::FuseSearchFilterRule;
 pub use marker::marker_function;
 pub use narrow::NarrowSearchRule;
 pub use node::VectorSearchNode;
@@ -92,6 +95,12 @@ pub fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
 /// a projection above every place where columns are dropped.
 pub fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     vec![Arc::new(OrderByDistanceRule::new()), Arc::new(NarrowSearchRule::new())]
+}
+
+/// The physical rules. They come last of all; they change neither partitions nor order, so it makes no
+/// difference to `SanityCheckPlan` on which side of it they are.
+pub fn physical_optimizer_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    vec![Arc::new(FuseSearchFilterRule::new())]
 }
 
 /// What turns a search node into operators.

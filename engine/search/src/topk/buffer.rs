@@ -15,6 +15,7 @@ use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Float32Array, RecordBatch, UInt32Array};
+use arrow::buffer::BooleanBuffer;
 use arrow::compute::{interleave_record_batch, take_record_batch};
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::Result;
@@ -98,11 +99,16 @@ impl TopKBuffer {
         self.reservation.size()
     }
 
-    /// Considers the rows of a batch.
+    /// Considers the rows of a batch; only those in `mask` if there is one.
     ///
     /// # Errors
     /// `ResourcesExhausted` if the memory for the kept rows is refused.
-    pub(super) fn push(&mut self, batch: &RecordBatch, distances: &Float32Array) -> Result<()> {
+    pub(super) fn push(
+        &mut self,
+        batch: &RecordBatch,
+        distances: &Float32Array,
+        mask: Option<&BooleanBuffer>,
+    ) -> Result<()> {
         let place = u32::try_from(self.store.len()).unwrap_or(u32::MAX);
         let mut rows: Vec<u32> = Vec::new();
         let mut alive = 0_usize;
@@ -111,6 +117,9 @@ impl TopKBuffer {
         for (row, &distance) in distances.values().iter().enumerate() {
             // The usual case first: most rows of most batches end here.
             if farthest.is_some_and(|farthest| distance >= farthest || distance.is_nan()) {
+                continue;
+            }
+            if mask.is_some_and(|mask| !mask.value(row)) {
                 continue;
             }
             let is_null = distances.is_null(row);
@@ -263,7 +272,7 @@ fn own_text(batch: RecordBatch) -> Result<RecordBatch> {
 }
 
 /// What `rows` rows of a batch need, from the batch's own average.
-fn bytes_of_rows(batch: &RecordBatch, rows: usize) -> usize {
+pub(super) fn bytes_of_rows(batch: &RecordBatch, rows: usize) -> usize {
     let total: usize = batch
         .columns()
         .iter()

@@ -7,6 +7,7 @@ use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::compute::SortOptions;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::stats::Precision;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DataFusionError, Result, ScalarValue, Statistics};
 use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -16,6 +17,7 @@ use datafusion::physical_expr::{Distribution, EquivalenceProperties, PhysicalSor
 use datafusion::physical_plan::execution_plan::{
     Boundedness, CardinalityEffect, EmissionType, SchedulingType,
 };
+use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning, PhysicalExpr,
@@ -69,6 +71,8 @@ pub enum TopKMode {
         metric: Metric,
         /// What the distance is called in the output.
         distance: String,
+        /// Which rows of the input there are at all; every row if it is `None`.
+        filter: Option<Arc<dyn PhysicalExpr>>,
     },
     /// Keeps the k nearest of rows that have a distance, in a column of the input.
     Final { distance: usize },
@@ -123,10 +127,50 @@ impl VectorTopKExec {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let distance = output.len();
         let rows = (spec.k, spec.missing);
-        let mode = TopKMode::Partial { column, query, metric: spec.metric, distance: name.to_owned() };
+        let name = name.to_owned();
+        let mode = TopKMode::Partial { column, query, metric: spec.metric, distance: name, filter: None };
         let partial = Arc::new(Self::try_new(input, mode, rows, output, "exact")?);
         let all = (0..=distance).collect();
         Ok(Arc::new(Self::try_new(partial, TopKMode::Final { distance }, rows, all, "exact")?))
+    }
+
+    /// The same search over the rows below `filter`, with the condition evaluated here. `None` where that
+    /// is another search: see [`crate::fuse`].
+    ///
+    /// # Errors
+    /// Internal, if the filter's columns are not those of this search's input.
+    pub fn with_filter(&self, filter: &FilterExec) -> Result<Option<Self>> {
+        let TopKMode::Partial { column, query, metric, distance, filter: None } = &self.mode else {
+            return Ok(None);
+        };
+        if filter.fetch().is_some() {
+            return Ok(None);
+        }
+        let input = filter.input();
+        let below = |index: usize| match filter.projection() {
+            Some(projection) => projection.get(index).copied(),
+            None => Some(index),
+        };
+        let gone = || DataFusionError::from(Error::internal("a filter below a search lost a column"));
+        let renumbered = Arc::clone(column).transform(|expr| {
+            let Some(column) = expr.downcast_ref::<Column>() else { return Ok(Transformed::no(expr)) };
+            let index = below(column.index()).ok_or_else(gone)?;
+            Ok(Transformed::yes(Arc::new(Column::new(column.name(), index)) as Arc<dyn PhysicalExpr>))
+        })?;
+        let output = self.output.iter().map(|i| below(*i)).collect::<Option<Vec<_>>>().ok_or_else(gone)?;
+        let mode = TopKMode::Partial {
+            column: renumbered.data,
+            query: query.clone(),
+            metric: *metric,
+            distance: distance.clone(),
+            filter: Some(Arc::clone(filter.predicate())),
+        };
+        let rows = (self.k, self.missing);
+        Self::try_new(Arc::clone(input), mode, rows, output, self.access.clone()).map(Some)
+    }
+
+    pub fn input(&self) -> &Arc<dyn ExecutionPlan> {
+        &self.input
     }
 
     pub fn mode(&self) -> &TopKMode {
@@ -215,22 +259,36 @@ impl DisplayAs for VectorTopKExec {
     fn fmt_as(&self, t: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match t {
             DisplayFormatType::Default | DisplayFormatType::Verbose => match &self.mode {
-                TopKMode::Partial { column, query, metric, .. } => {
+                TopKMode::Partial { column, query, metric, filter, .. } => {
                     let metric = metric.name();
                     let when = if query.literal().is_some() { "constant" } else { "computed first" };
                     write!(
                         f,
                         "VectorTopKExec: mode=partial, k={}, metric={metric}, column={column}, query={when}, access={}",
                         self.k, self.access
-                    )
+                    )?;
+                    match filter {
+                        Some(filter) => write!(f, ", filter={filter}"),
+                        None => Ok(()),
+                    }
                 }
                 TopKMode::Final { .. } => {
                     write!(f, "VectorTopKExec: mode=final, k={}, access={}", self.k, self.access)
                 }
             },
             DisplayFormatType::TreeRender => match &self.mode {
-                TopKMode::Partial { metric, .. } => {
-                    write!(f, "mode=partial\nk={}\nmetric={}\naccess={}", self.k, metric.name(), self.access)
+                TopKMode::Partial { metric, filter, .. } => {
+                    write!(
+                        f,
+                        "mode=partial\nk={}\nmetric={}\naccess={}",
+                        self.k,
+                        metric.name(),
+                        self.access
+                    )?;
+                    match filter {
+                        Some(filter) => write!(f, "\nfilter={filter}"),
+                        None => Ok(()),
+                    }
                 }
                 TopKMode::Final { .. } => write!(f, "mode=final\nk={}\naccess={}", self.k, self.access),
             },

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
-use arrow::array::{AsArray, Float32Array, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, AsArray, Float32Array, RecordBatch, RecordBatchOptions};
+use arrow::buffer::BooleanBuffer;
+use arrow::compute::{filter_record_batch, prep_null_mask_filter};
 use arrow::datatypes::{Float32Type, Schema, SchemaRef};
+use datafusion::common::cast::as_boolean_array;
 use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::memory_pool::MemoryReservation;
@@ -14,7 +17,7 @@ use datafusion::physical_plan::{PhysicalExpr, stream::RecordBatchStreamAdapter};
 use futures::{StreamExt, TryStreamExt};
 use triune_common::Error;
 
-use super::buffer::{SortedRows, TopKBuffer};
+use super::buffer::{SortedRows, TopKBuffer, bytes_of_rows};
 use super::exec::TopKMode;
 use crate::spec::Missing;
 use crate::vectors::Comparer;
@@ -89,11 +92,9 @@ async fn collect(task: TopKTask) -> Result<SortedRows> {
             continue;
         }
         let _timer = metrics.baseline.elapsed_compute().timer();
-        // Held for the time of this batch: its distances.
-        scratch.try_resize(batch.num_rows() * size_of::<f32>())?;
-        let found = distances.of(&batch)?;
+        let Some(Chosen { batch, mask, found }) = distances.choose(batch, &scratch)? else { continue };
         metrics.rows_compared.add(batch.num_rows());
-        buffer.push(&given_out(&batch, &output, &found, &mode, &schema)?, &found)?;
+        buffer.push(&given_out(&batch, &output, &found, &mode, &schema)?, &found, mask.as_ref())?;
         metrics.peak_memory.set_max(buffer.reserved() + scratch.size());
     }
     metrics.compactions.add(buffer.compactions());
@@ -103,27 +104,72 @@ async fn collect(task: TopKTask) -> Result<SortedRows> {
 
 /// Where a partition's distances come from.
 enum Distances {
-    Computed { column: Arc<dyn PhysicalExpr>, comparer: Comparer },
+    Computed { column: Arc<dyn PhysicalExpr>, comparer: Comparer, filter: Option<Arc<dyn PhysicalExpr>> },
     Column(usize),
 }
+
+/// The rows of a batch that there are, and their distances.
+struct Chosen {
+    batch: RecordBatch,
+    /// Which rows of `batch`; all of them if it is `None`.
+    mask: Option<BooleanBuffer>,
+    found: Float32Array,
+}
+
+/// Up to one row in so many, rows are copied and compared alone; beyond, all are compared where they lie.
+/// Comparing reads a vector once, copying reads and writes it and has it read again.
+const FEW: usize = 8;
 
 impl Distances {
     fn try_new(mode: &TopKMode, input: &Schema) -> Result<Self> {
         match mode {
-            TopKMode::Partial { column, query, metric, .. } => {
+            TopKMode::Partial { column, query, metric, filter, .. } => {
                 let field = column.return_field(input)?;
                 Ok(Self::Computed {
                     column: Arc::clone(column),
                     comparer: Comparer::try_new(*metric, &query.value()?, &field)?,
+                    filter: filter.clone(),
                 })
             }
             TopKMode::Final { distance } => Ok(Self::Column(*distance)),
         }
     }
 
+    /// Applies the condition and computes distances; `None` if no row is left. What is allocated for the
+    /// time of a batch is asked of `scratch` first.
+    fn choose(&self, batch: RecordBatch, scratch: &MemoryReservation) -> Result<Option<Chosen>> {
+        let rows = batch.num_rows();
+        scratch.try_resize(rows * size_of::<f32>())?;
+        let Self::Computed { filter: Some(filter), .. } = self else {
+            let found = self.of(&batch)?;
+            return Ok(Some(Chosen { batch, mask: None, found }));
+        };
+        let value = filter.evaluate(&batch)?.into_array(rows)?;
+        let keep = as_boolean_array(&value)?;
+        let keep = if keep.null_count() > 0 { prep_null_mask_filter(keep) } else { keep.clone() };
+        let count = keep.true_count();
+        if count == 0 {
+            return Ok(None);
+        }
+        if count == rows {
+            let found = self.of(&batch)?;
+            return Ok(Some(Chosen { batch, mask: None, found }));
+        }
+        // A row that the condition excludes must not raise an error either: then the others go alone.
+        if count > rows / FEW
+            && let Ok(found) = self.of(&batch)
+        {
+            return Ok(Some(Chosen { batch, mask: Some(keep.values().clone()), found }));
+        }
+        scratch.try_resize(rows * size_of::<f32>() + bytes_of_rows(&batch, count))?;
+        let batch = filter_record_batch(&batch, &keep)?;
+        let found = self.of(&batch)?;
+        Ok(Some(Chosen { batch, mask: None, found }))
+    }
+
     fn of(&self, batch: &RecordBatch) -> Result<Float32Array> {
         match self {
-            Self::Computed { column, comparer } => {
+            Self::Computed { column, comparer, .. } => {
                 let vectors = column.evaluate(batch)?.into_array(batch.num_rows())?;
                 comparer.distances(&vectors)
             }

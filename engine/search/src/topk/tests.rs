@@ -2,7 +2,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, AsArray, FixedSizeListArray, Float32Array, Int64Array, RecordBatch, StringViewArray,
+    Array, ArrayRef, AsArray, FixedSizeListArray, Float32Array, Int64Array, RecordBatch, StringViewArray,
 };
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Field, Float32Type, Int64Type, Schema, SchemaRef};
@@ -11,8 +11,11 @@ use datafusion::common::{DataFusionError, ScalarValue};
 use datafusion::execution::TaskContext;
 use datafusion::execution::config::SessionConfig;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
-use datafusion::physical_expr::expressions::{Column, lit};
+use datafusion::logical_expr::Operator;
+use datafusion::physical_expr::expressions::{Column, binary, lit};
+use datafusion::physical_plan::PhysicalExpr;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
+use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::test::TestMemoryExec;
 use datafusion::physical_plan::test::exec::{
     BlockingExec, MockExec, PanicExec, assert_strong_count_converges_to_zero,
@@ -348,6 +351,60 @@ async fn rows_without_a_distance_come_last_where_they_are_asked_for() {
                 .map(ToString::to_string)
                 .collect();
             assert_eq!(ids.join(" "), wanted, "k={k}, batches of {batch_size}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_condition_is_applied_first_whether_few_or_many_rows_pass() {
+    let mut rows = random_rows(2_000, 11);
+    // A vector with a NULL in it is an error to compare; the condition excludes it.
+    let bad = 77;
+    rows[bad].1 = None;
+    let with_bad = |batch: RecordBatch| -> RecordBatch {
+        let Some(row) =
+            batch.column(0).as_primitive::<Int64Type>().values().iter().position(|id| *id == bad as i64)
+        else {
+            return batch;
+        };
+        let DataType::FixedSizeList(item, _) = schema().field(2).data_type().clone() else { unreachable!() };
+        let old = batch.column(2).as_fixed_size_list();
+        let values = old.values().as_primitive::<Float32Type>();
+        let holes: Float32Array =
+            values.iter().enumerate().map(|(i, v)| if i == row * 4 { None } else { v }).collect();
+        let valid = NullBuffer::from_iter((0..old.len()).map(|i| i == row || old.is_valid(i)));
+        let vectors = FixedSizeListArray::new(item, DIMS, Arc::new(holes), Some(valid));
+        let columns =
+            vec![Arc::clone(batch.column(0)), Arc::clone(batch.column(1)), Arc::new(vectors) as ArrayRef];
+        RecordBatch::try_new(schema(), columns).unwrap()
+    };
+    let part: Vec<RecordBatch> = rows.chunks(500).map(|c| with_bad(batch(c))).collect();
+    for (divisor, remainder) in [(1, 0), (2, 0), (3, 1), (50, 3), (5000, 1999), (5000, 4999)] {
+        let input: Arc<dyn ExecutionPlan> =
+            TestMemoryExec::try_new_exec(&[part.clone()], schema(), None).unwrap();
+        let id: Arc<dyn PhysicalExpr> = Arc::new(Column::new("id", 0));
+        let modulo = binary(id, Operator::Modulo, lit(divisor as i64), &schema()).unwrap();
+        let equal = binary(modulo, Operator::Eq, lit(remainder as i64), &schema()).unwrap();
+        let bad_one =
+            binary(Arc::new(Column::new("id", 0)), Operator::NotEq, lit(bad as i64), &schema()).unwrap();
+        let condition = binary(equal, Operator::And, bad_one, &schema()).unwrap();
+        let filter = FilterExec::try_new(condition, input).unwrap();
+        let search = VectorTopKExec::exact(
+            Arc::new(filter.clone()),
+            Arc::new(Column::new("e", 2)),
+            query(),
+            &spec(7),
+            vec![0, 1],
+            "_distance",
+        )
+        .unwrap();
+        let partial = search.children()[0].downcast_ref::<VectorTopKExec>().unwrap();
+        let fused = Arc::new(partial.with_filter(&filter).unwrap().unwrap());
+        assert!(fused.with_filter(&filter).unwrap().is_none(), "a second filter");
+        let wanted: Vec<Row> =
+            rows.iter().filter(|(id, _)| id % divisor == remainder && *id != bad as i64).copied().collect();
+        for plan in [search.clone(), Arc::clone(&search).with_new_children(vec![fused]).unwrap()] {
+            assert_same(&answer(plan, context(8192)).await, &wanted, 7);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What searches answer.
 
 use datafusion::arrow::array::AsArray;
-use datafusion::arrow::datatypes::Int64Type;
+use datafusion::arrow::datatypes::{DataType, Int64Type};
 
 use crate::support::{Doc, Options, distances, docs_batch, docs_schema, line, session, session_with};
 
@@ -171,7 +171,7 @@ async fn parameters_for_the_query_and_for_k() {
     assert_eq!(types["$1"].as_ref(), Some(docs_schema(2).field(2).data_type()));
     let list = ScalarValue::List(ScalarValue::new_list_nullable(
         &[ScalarValue::from(9.0_f64), ScalarValue::from(1.0_f64)],
-        &datafusion::arrow::datatypes::DataType::Float64,
+        &DataType::Float64,
     ));
     for value in [ScalarValue::from("[9, 1]"), list] {
         let plan = plan.clone().with_param_values(ParamValues::from(vec![value])).unwrap();

@@ -169,9 +169,8 @@ async fn physical_plans_tell_how_rows_are_found() {
 ProjectionExec: expr=[id@0 as id]
   VectorTopKExec: mode=final, k=5, access=exact
     CoalescePartitionsExec
-      VectorTopKExec: mode=partial, k=5, metric=cosine, column=e@1, query=constant, access=exact
-        FilterExec: kind@1 = a, projection=[id@0, e@2]
-          DataSourceExec: partitions=2, partition_sizes=[3, 2]
+      VectorTopKExec: mode=partial, k=5, metric=cosine, column=e@2, query=constant, access=exact, filter=kind@1 = a
+        DataSourceExec: partitions=2, partition_sizes=[3, 2]
 "
     );
     // A limit above makes the last step smaller; the order is known and not made again.
@@ -279,4 +278,25 @@ async fn order_by_answers_as_without_the_rule() {
             assert_eq!(session.ids(&sql).await[36..], [4, 3], "not a number, then NULL");
         }
     }
+}
+
+#[tokio::test]
+async fn a_filter_below_a_search_becomes_part_of_it() {
+    use crate::support::{Options, line, session_with};
+    let sql = "SELECT id FROM vector_search(docs, e, '[1, 2]', 5) WHERE kind = 'a' AND id > 4";
+    let without = session_with(Options { fuse: false, ..Options::default() }, &line(30), 7);
+    assert!(without.physical_text(sql).await.contains(
+        "column=e@1, query=constant, access=exact
+        FilterExec: kind@1 = a AND id@0 > 4, projection=[id@0, e@2]"
+    ));
+    let with = session();
+    assert!(with.physical_text(sql).await.contains(
+        "column=e@2, query=constant, access=exact, filter=kind@1 = a AND id@0 > 4
+        DataSourceExec"
+    ));
+    assert_eq!(with.ids(sql).await, without.ids(sql).await);
+    // A filter with a fetch chooses rows by more than its condition.
+    let sql = "SELECT id FROM vector_search((SELECT * FROM docs WHERE kind = 'a' LIMIT 4), e, '[1, 2]', 5)";
+    assert!(!with.physical_text(sql).await.contains("filter="));
+    assert_eq!(with.ids(sql).await.len(), 4);
 }

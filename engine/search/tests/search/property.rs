@@ -93,10 +93,18 @@ fn cases() -> impl Strategy<Value = Case> {
             proptest::sample::select(vec![Oracle::L2, Oracle::Cosine, Oracle::Dot, Oracle::L1]),
             0..CONDITIONS.len(),
             any::<bool>(),
-            (1_usize..5, proptest::sample::select(vec![1_usize, 2, 7, 8192]), 1_usize..50),
+            (1_usize..5, proptest::sample::select(vec![1_usize, 2, 7, 8192]), 1_usize..50, any::<bool>()),
         )
             .prop_map(
-                |(docs, query, k, metric, condition, in_call, (partitions, batch_size, rows_per_batch))| {
+                |(
+                    docs,
+                    query,
+                    k,
+                    metric,
+                    condition,
+                    in_call,
+                    (partitions, batch_size, rows_per_batch, fuse),
+                )| {
                     Case {
                         docs: (0..).zip(docs).map(|(id, (vector, kind))| Doc { id, kind, vector }).collect(),
                         query,
@@ -104,7 +112,7 @@ fn cases() -> impl Strategy<Value = Case> {
                         metric,
                         condition,
                         in_call,
-                        options: Options { partitions, batch_size, memory: None },
+                        options: Options { partitions, batch_size, memory: None, fuse },
                         rows_per_batch,
                     }
                 },

@@ -16,6 +16,7 @@ use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::optimizer::analyzer::Analyzer;
 use datafusion::optimizer::optimizer::Optimizer;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::{ExecutionPlan, displayable};
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
@@ -30,11 +31,13 @@ pub(crate) struct Options {
     pub(crate) partitions: usize,
     pub(crate) batch_size: usize,
     pub(crate) memory: Option<usize>,
+    /// Whether the physical rule is there.
+    pub(crate) fuse: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { partitions: 2, batch_size: 8192, memory: None }
+        Self { partitions: 2, batch_size: 8192, memory: None, fuse: true }
     }
 }
 
@@ -58,8 +61,13 @@ impl Session {
             .with_information_schema(false);
         let mut config = config;
         config.options_mut().sql_parser.collect_spans = true;
+        let mut physical = PhysicalOptimizer::new().rules;
+        if options.fuse {
+            physical.extend(triune_search::physical_optimizer_rules());
+        }
         let state = SessionStateBuilder::new()
             .with_config(config)
+            .with_physical_optimizer_rules(physical)
             .with_runtime_env(runtime.build_arc().unwrap())
             .with_default_features()
             .with_analyzer_rules(analyzer)
