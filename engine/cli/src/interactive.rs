@@ -107,9 +107,9 @@ async fn enter(shell: &mut Shell, text: &str) -> Option<u8> {
     } else {
         text.to_owned()
     };
-    match shell.run_text(&Origin::Prompt, &text, true).await {
-        Ok((Flow::Continue, _)) | Err(Stop::Failed | Stop::Cancelled) => None,
-        Ok((Flow::Quit, _)) | Err(Stop::Closed) => Some(0),
+    match shell.run_text(&Origin::Prompt, &text).await {
+        Ok(Flow::Continue) | Err(Stop::Failed | Stop::Cancelled) => None,
+        Ok(Flow::Quit) | Err(Stop::Closed) => Some(0),
     }
 }
 

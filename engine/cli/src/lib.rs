@@ -138,7 +138,7 @@ async fn run_inputs(shell: &mut Shell, inputs: &[Input]) -> Result<(), Stop> {
     }
     for input in inputs {
         let result = match input {
-            Input::Sql(sql) => shell.run_text(&Origin::CommandLine, sql, true).await.map(|(flow, _)| flow),
+            Input::Sql(sql) => shell.run_text(&Origin::CommandLine, sql).await,
             Input::File(path) if path == Path::new("-") => run_stdin(shell).await,
             Input::File(path) => shell.run_file(path).await,
         };
@@ -161,7 +161,7 @@ async fn run_stdin(shell: &mut Shell) -> Result<Flow, Stop> {
         Err(e) => return Err(shell.report(&origin, 0, "", &e)),
     };
     let mut text = String::new();
-    let mut taken = 0;
+    let mut line = 1;
     loop {
         let before = text.len();
         let more = {
@@ -180,17 +180,11 @@ async fn run_stdin(shell: &mut Shell) -> Result<Flow, Stop> {
         if more && !text[before..].contains([';', '\n']) {
             continue;
         }
-        // The lines before are kept, as line ends only, so that messages count them.
-        let (flow, used) = shell.run_text(&origin, &text[taken..], !more).await?;
-        taken += used;
+        let (flow, taken) = shell.run_part(&origin, line, &text, !more).await?;
         if flow == Flow::Quit || !more {
             return Ok(flow);
         }
-        if taken > 0 {
-            let lines = text[..taken].matches('\n').count();
-            let column_break = "\n".repeat(lines);
-            text.replace_range(..taken, &column_break);
-            taken = column_break.len();
-        }
+        line += text[..taken].matches('\n').count();
+        text.drain(..taken);
     }
 }

@@ -153,17 +153,29 @@ impl Shell {
         self.completer = Some(completer);
     }
 
-    /// Runs the pieces of a text; at its `end`, a rest without a semicolon too. Returns the bytes that were taken.
-    pub async fn run_text(&mut self, origin: &Origin, text: &str, end: bool) -> Result<(Flow, usize), Stop> {
+    /// Runs a whole text; what stands after its last semicolon is a statement too.
+    pub async fn run_text(&mut self, origin: &Origin, text: &str) -> Result<Flow, Stop> {
+        self.run_part(origin, 1, text, true).await.map(|(flow, _)| flow)
+    }
+
+    /// Runs the pieces of a part of a text that begins at line `first_line`; unless it is the `end`, a rest without a
+    /// semicolon is left. Returns the bytes that were taken.
+    pub async fn run_part(
+        &mut self,
+        origin: &Origin,
+        first_line: usize,
+        text: &str,
+        end: bool,
+    ) -> Result<(Flow, usize), Stop> {
         let script = script::split(text, end);
         for piece in &script.pieces {
             let result = match piece {
                 Piece::Statement { text: sql, offset } => {
-                    let line = script::line_of(text, *offset);
+                    let line = first_line + script::line_of(text, *offset) - 1;
                     self.run_statement(origin, line, sql).await.map(|()| Flow::Continue)
                 }
                 Piece::Command { text: command, offset } => {
-                    let line = script::line_of(text, *offset);
+                    let line = first_line + script::line_of(text, *offset) - 1;
                     // Boxed: a command may run a file of statements.
                     Box::pin(self.run_command(origin, line, command)).await
                 }
@@ -185,7 +197,7 @@ impl Shell {
             Ok(text) => text,
             Err(e) => return Err(self.report(&Origin::CommandLine, 0, "", &e)),
         };
-        self.run_text(&origin, &text, true).await.map(|(flow, _)| flow)
+        self.run_text(&origin, &text).await
     }
 
     async fn run_statement(&mut self, origin: &Origin, line: usize, sql: &str) -> Result<(), Stop> {
@@ -212,9 +224,6 @@ impl Shell {
             Err(abort) => {
                 // What was written before the error is the user's all the same.
                 let _ = self.out.flush();
-                if self.settings.format.is_binary() {
-                    self.out.discard();
-                }
                 match abort {
                     Abort::Error(e) => Err(self.report(origin, line, sql, &e)),
                     Abort::Cancelled => {
@@ -266,7 +275,7 @@ impl Shell {
         self.depth += 1;
         let path = expand_home(path);
         let result = match read_script(&path) {
-            Ok(script) => self.run_text(&Origin::File(path), &script, true).await.map(|(flow, _)| flow),
+            Ok(script) => self.run_text(&Origin::File(path), &script).await,
             Err(e) => Err(self.report(origin, line, text, &e)),
         };
         self.depth -= 1;

@@ -1,5 +1,7 @@
 //! `triune -c`, `-f` and pipes: what scripts rely on.
 
+#![expect(clippy::unwrap_used, reason = "what goes wrong in a helper is the test's failure")]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -107,6 +109,15 @@ fn a_binary_file_holds_one_result() {
         triune(home.path()).args(["-c", "SELECT 1; SELECT 2", "-o", "two.parquet"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("already holds one result"), "{}", stderr(&output));
+    // The first is whole.
+    let output =
+        triune(home.path()).args(["--format", "csv", "-c", "SELECT * FROM 'two.parquet'"]).output().unwrap();
+    assert_eq!(stdout(&output).lines().nth(1), Some("1"));
+    // A result that failed in the middle leaves nothing behind that could be taken for one.
+    let failing = "SELECT 1 / (value - 5) FROM generate_series(1, 10)";
+    let output = triune(home.path()).args(["-c", failing, "-o", "half.parquet"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(!home.path().join("half.parquet").exists());
 }
 
 #[test]
@@ -195,7 +206,7 @@ fn statements_run_as_they_arrive() {
     let mut input = child.stdin.take().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     for n in 1..=3 {
-        write!(input, "SELECT {n} AS n;\n").unwrap();
+        writeln!(input, "SELECT {n} AS n;").unwrap();
         input.flush().unwrap();
         // Answered while the input is still open.
         assert_eq!(lines.next().unwrap().unwrap(), "n");

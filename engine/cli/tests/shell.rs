@@ -31,7 +31,7 @@ fn a_statement_and_its_table() {
 fn a_statement_over_several_lines() {
     let mut t = Terminal::start(80, &["--quiet"]);
     t.expect_prompt();
-    t.enter("SELECT 'one;'");
+    t.send("SELECT 'one;'\r");
     t.expect("-> ");
     t.enter("AS text;");
     t.expect("│ one;    │");
@@ -63,7 +63,6 @@ fn tab_completes_tables_columns_and_keywords() {
     let mut t = Terminal::start(100, &["-q"]);
     t.expect_prompt();
     t.enter("CREATE VIEW packages_of_today AS SELECT 1 AS identifier, 'serde' AS title;");
-    t.expect("CREATE VIEW");
     t.expect_prompt();
     // Each Tab finds one candidate and puts it in.
     t.send("sel\t");
@@ -126,19 +125,19 @@ fn control_c_drops_a_line_and_leaves_when_pressed_twice() {
     t.expect_prompt();
     t.send("SELECT half");
     t.expect("half");
-    t.send("\x03");
+    t.press("\x03");
     t.expect_prompt();
-    t.send("\x03");
+    t.press("\x03");
     t.expect("Press Ctrl-C again to leave");
     t.expect_prompt();
     // A statement in between starts the count anew.
     t.enter("SELECT 6 * 7 AS answer;");
     t.expect("│     42 │");
     t.expect_prompt();
-    t.send("\x03");
+    t.press("\x03");
     t.expect("Press Ctrl-C again to leave");
     t.expect_prompt();
-    t.send("\x03");
+    t.press("\x03");
     assert_eq!(t.end(), 0);
 }
 
@@ -146,7 +145,7 @@ fn control_c_drops_a_line_and_leaves_when_pressed_twice() {
 fn control_d_leaves() {
     let mut t = Terminal::start(80, &["-q"]);
     t.expect_prompt();
-    t.send("\x04");
+    t.press("\x04");
     assert_eq!(t.end(), 0);
 }
 
@@ -298,12 +297,12 @@ fn binary_formats_are_not_for_terminals() {
 fn a_terminal_without_an_editor() {
     let home = tempfile::tempdir().unwrap();
     let mut t = Terminal::start_with(80, &["-q"], &[("TERM", "dumb")], home);
-    t.expect_prompt();
+    t.expect("memory> ");
     t.send("SELECT 6 * 7\n");
     t.expect("-> ");
     t.send("AS answer;\n");
     t.expect("│     42 │");
-    t.expect_prompt();
+    t.expect("memory> ");
     t.send("\x03");
     t.expect("Press Ctrl-C again to leave");
     t.send("\x03");
@@ -317,7 +316,6 @@ fn describing_tables() {
     t.enter("\\d");
     t.expect("There are no tables yet.");
     t.enter("CREATE VIEW parts AS SELECT 1 AS id, 'x' AS name;");
-    t.expect("CREATE VIEW");
     t.enter("\\d parts");
     t.expect("view public.parts");
     t.expect("│ id     │ BIGINT");

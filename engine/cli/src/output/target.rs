@@ -1,7 +1,7 @@
 //! Where results go: the standard output, or the file of `-o` and `\o`.
 
 use std::fs::File;
-use std::io::{BufWriter, ErrorKind, IsTerminal, Stdout, Write};
+use std::io::{BufWriter, ErrorKind, IsTerminal, Seek, Stdout, Write};
 use std::path::{Path, PathBuf};
 
 use triune_common::{Error, Result};
@@ -18,7 +18,7 @@ pub struct Target {
 #[derive(Debug)]
 enum Kind {
     Stdout(BufWriter<Stdout>),
-    File { writer: BufWriter<File>, path: PathBuf, results: usize },
+    File { writer: BufWriter<File>, path: PathBuf, results: usize, discarded: bool },
     Memory(Vec<u8>),
 }
 
@@ -37,7 +37,10 @@ impl Target {
             Error::new(inner.kind(), format!("cannot write to \"{}\": {}", path.display(), inner.message()))
         })?;
         let writer = BufWriter::with_capacity(256 * 1024, file);
-        Ok(Self { kind: Kind::File { writer, path: path.to_owned(), results: 0 }, closed: false })
+        Ok(Self {
+            kind: Kind::File { writer, path: path.to_owned(), results: 0, discarded: false },
+            closed: false,
+        })
     }
 
     /// Into memory, for tests.
@@ -70,7 +73,7 @@ impl Target {
     ///
     /// *Errors*: the file holds one already.
     pub fn claim(&mut self, format: super::Format) -> Result<()> {
-        let Kind::File { path, results, .. } = &mut self.kind else { return Ok(()) };
+        let Kind::File { path, results, discarded, .. } = &mut self.kind else { return Ok(()) };
         if *results > 0 {
             return Err(Error::invalid(format!(
                 "\"{}\" already holds one result, and a file of format {format} holds no more",
@@ -79,13 +82,28 @@ impl Target {
             .with_hint("write each result to its own file with \\o FILE"));
         }
         *results += 1;
+        *discarded = false;
         Ok(())
     }
 
-    /// Removes the file: what it holds of a binary format is of no use when the statement failed.
+    /// Empties the file, and removes it at the end unless another result follows: what it holds of a binary format
+    /// is of no use when its statement failed.
     pub fn discard(&mut self) {
-        if let Kind::File { path, .. } = &self.kind {
-            // The statement's own error is what the user must see.
+        let Kind::File { writer, results, discarded, .. } = &mut self.kind else { return };
+        // The statement's own error is what the user must see, not those of cleaning up.
+        if let Ok(file) = writer.get_ref().try_clone() {
+            drop(std::mem::replace(writer, BufWriter::with_capacity(256 * 1024, file)));
+            let _ = writer.get_ref().set_len(0);
+            let _ = writer.get_mut().rewind();
+        }
+        *results = 0;
+        *discarded = true;
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        if let Kind::File { path, discarded: true, .. } = &self.kind {
             let _ = std::fs::remove_file(path);
         }
     }

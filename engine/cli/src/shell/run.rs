@@ -4,6 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::{Interval, MissedTickBehavior};
 use triune_common::{Error, ErrorKind, Result};
 use triune_query::Tag;
 
@@ -30,6 +31,7 @@ pub(super) async fn execute(shell: &mut Shell, sql: &str) -> Result<bool, Abort>
         interrupts: shell.interrupts.clone(),
         progress: Progress::new(show_progress && !shell.settings.quiet, began),
         clock: Arc::clone(&shell.clock),
+        ticks: ticks(),
     };
     let started = match watch.next().await? {
         Event::Started(started) => started,
@@ -71,26 +73,38 @@ async fn write_rows(
     began: Duration,
 ) -> Result<(), Abort> {
     let format = shell.settings.format;
-    let is_terminal = shell.out.is_terminal();
     if format.is_binary() {
-        if is_terminal {
+        if shell.out.is_terminal() {
             return Err(Error::invalid(format!("results of format {format} are not written to a terminal"))
                 .with_hint("write them to a file with -o FILE, or to a pipe")
                 .into());
         }
         shell.out.claim(format)?;
     }
+    let result = pump(shell, watch, started, began).await;
+    watch.progress.stop();
+    if result.is_err() && format.is_binary() {
+        // Half of such a file is of no use, and would be taken for a whole one.
+        shell.out.discard();
+    }
+    result
+}
+
+/// From the statement's batches to the target.
+async fn pump(shell: &mut Shell, watch: &mut Watch, started: &Started, began: Duration) -> Result<(), Abort> {
+    let format = shell.settings.format;
+    let is_terminal = shell.out.is_terminal();
     let options = shell.table_options();
     let to_file = shell.out.is_file();
-    let clock = Arc::clone(&shell.clock);
+    let is_plan = format == Format::Table && matches!(started.tag, Tag::Plan);
     let out: &mut Target = &mut shell.out;
-    let mut sink: Box<dyn Sink + '_> = if format == Format::Table && matches!(started.tag, Tag::Plan) {
+    let mut sink: Box<dyn Sink + '_> = if is_plan {
         Box::new(PlanSink::new(out, options.palette))
     } else {
         open_sink(format, out, &started.schema, to_file, &options)?
     };
     // Tables are written at the end; the others write as rows come, over the progress line.
-    let streams = format != Format::Table || matches!(started.tag, Tag::Plan);
+    let streams = format != Format::Table || is_plan;
     loop {
         match watch.next().await? {
             Event::Batch(batch) => {
@@ -105,7 +119,7 @@ async fn write_rows(
         }
     }
     watch.progress.stop();
-    let elapsed = is_terminal.then(|| clock.elapsed().saturating_sub(began));
+    let elapsed = is_terminal.then(|| watch.clock.elapsed().saturating_sub(began));
     sink.finish(elapsed)?;
     Ok(())
 }
@@ -127,6 +141,13 @@ struct Watch {
     interrupts: Interrupts,
     progress: Progress,
     clock: Arc<dyn triune_common::Clock>,
+    ticks: Interval,
+}
+
+fn ticks() -> Interval {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
 
 impl Watch {
@@ -139,6 +160,8 @@ impl Watch {
                     self.progress.stop();
                     return Err(Abort::Cancelled);
                 }
+                // Before the batches: a fast source always has one.
+                _ = self.ticks.tick() => self.progress.tick(self.clock.elapsed()),
                 event = self.running.next() => return match event {
                     // The engine's own word for the same.
                     Event::Failed(e) if e.kind() == ErrorKind::Cancelled => {
@@ -151,7 +174,6 @@ impl Watch {
                     }
                     event => Ok(event),
                 },
-                () = tokio::time::sleep(TICK) => self.progress.tick(self.clock.elapsed()),
             }
         }
     }

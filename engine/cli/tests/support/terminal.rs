@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 
 use rexpect::process::PtyProcess;
 
+/// The editor asks for pasted text to be marked while it reads a line.
+const BEGUN: &str = "\x1b[?2004h";
+const ENDED: &str = "\x1b[?2004l";
 /// A debug build on a busy machine may take its time.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -113,15 +116,51 @@ impl Terminal {
         }
     }
 
-    /// Waits for the prompt of a database.
-    pub(crate) fn expect_prompt(&mut self) {
-        self.expect("memory> ");
+    /// How often the editor has begun to read a line, and how often it has ended.
+    fn lines(&self) -> (usize, usize) {
+        let raw = self.raw();
+        (raw.matches(BEGUN).count(), raw.matches(ENDED).count())
     }
 
-    /// Enters a line.
+    fn wait_for(&self, what: &str, done: impl Fn() -> bool) {
+        let start = Instant::now();
+        while !done() {
+            assert!(start.elapsed() < PATIENCE, "no {what}; shown was:\n{}", self.plain());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Waits until the editor reads a line. What was shown before is not expected any more.
+    pub(crate) fn expect_prompt(&mut self) {
+        self.wait_for("prompt", || {
+            let (begun, ended) = self.lines();
+            begun > ended
+        });
+        self.expect_here("memory> ");
+    }
+
+    /// As [`Terminal::expect`], not before the line that is being read.
+    fn expect_here(&mut self, text: &str) {
+        let raw = self.raw();
+        let from = strip(&raw[..raw.rfind(BEGUN).unwrap_or(0)]).len();
+        self.read = self.read.max(from);
+        self.expect(text);
+    }
+
+    /// Presses keys at a prompt and waits until they have ended the line.
+    pub(crate) fn press(&mut self, keys: &str) {
+        self.wait_for("prompt", || {
+            let (begun, ended) = self.lines();
+            begun > ended
+        });
+        let (_, before) = self.lines();
+        self.send(keys);
+        self.wait_for("end of the line", || self.lines().1 > before);
+    }
+
+    /// Enters a complete line at a prompt.
     pub(crate) fn enter(&mut self, line: &str) {
-        self.send(line);
-        self.send("\r");
+        self.press(&format!("{line}\r"));
     }
 
     /// Waits for the end of the process and returns its status.
