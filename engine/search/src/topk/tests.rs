@@ -359,11 +359,10 @@ async fn rows_without_a_distance_come_last_where_they_are_asked_for() {
 async fn a_condition_is_applied_first_whether_few_or_many_rows_pass() {
     let mut rows = random_rows(2_000, 11);
     // A vector with a NULL in it is an error to compare; the condition excludes it.
-    let bad = 77;
-    rows[bad].1 = None;
+    let bad: i64 = 77;
+    rows[77].1 = None;
     let with_bad = |batch: RecordBatch| -> RecordBatch {
-        let Some(row) =
-            batch.column(0).as_primitive::<Int64Type>().values().iter().position(|id| *id == bad as i64)
+        let Some(row) = batch.column(0).as_primitive::<Int64Type>().values().iter().position(|id| *id == bad)
         else {
             return batch;
         };
@@ -381,12 +380,11 @@ async fn a_condition_is_applied_first_whether_few_or_many_rows_pass() {
     let part: Vec<RecordBatch> = rows.chunks(500).map(|c| with_bad(batch(c))).collect();
     for (divisor, remainder) in [(1, 0), (2, 0), (3, 1), (50, 3), (5000, 1999), (5000, 4999)] {
         let input: Arc<dyn ExecutionPlan> =
-            TestMemoryExec::try_new_exec(&[part.clone()], schema(), None).unwrap();
+            TestMemoryExec::try_new_exec(std::slice::from_ref(&part), schema(), None).unwrap();
         let id: Arc<dyn PhysicalExpr> = Arc::new(Column::new("id", 0));
-        let modulo = binary(id, Operator::Modulo, lit(divisor as i64), &schema()).unwrap();
-        let equal = binary(modulo, Operator::Eq, lit(remainder as i64), &schema()).unwrap();
-        let bad_one =
-            binary(Arc::new(Column::new("id", 0)), Operator::NotEq, lit(bad as i64), &schema()).unwrap();
+        let modulo = binary(id, Operator::Modulo, lit(divisor), &schema()).unwrap();
+        let equal = binary(modulo, Operator::Eq, lit(remainder), &schema()).unwrap();
+        let bad_one = binary(Arc::new(Column::new("id", 0)), Operator::NotEq, lit(bad), &schema()).unwrap();
         let condition = binary(equal, Operator::And, bad_one, &schema()).unwrap();
         let filter = FilterExec::try_new(condition, input).unwrap();
         let search = VectorTopKExec::exact(
@@ -402,8 +400,8 @@ async fn a_condition_is_applied_first_whether_few_or_many_rows_pass() {
         let fused = Arc::new(partial.with_filter(&filter).unwrap().unwrap());
         assert!(fused.with_filter(&filter).unwrap().is_none(), "a second filter");
         let wanted: Vec<Row> =
-            rows.iter().filter(|(id, _)| id % divisor == remainder && *id != bad as i64).copied().collect();
-        for plan in [search.clone(), Arc::clone(&search).with_new_children(vec![fused]).unwrap()] {
+            rows.iter().filter(|(id, _)| id % divisor == remainder && *id != bad).copied().collect();
+        for plan in [Arc::clone(&search), Arc::clone(&search).with_new_children(vec![fused]).unwrap()] {
             assert_same(&answer(plan, context(8192)).await, &wanted, 7);
         }
     }
