@@ -42,6 +42,8 @@ pub struct DatabaseOptions {
     /// Bytes of temporary files that they may write; `None`: DataFusion's default of 100 GB.
     pub temp_limit: Option<u64>,
     pub store_limits: StoreLimits,
+    /// Where credentials come from when no secret covers a URL; `None`: the process's variables.
+    pub environment: Option<Environment>,
     pub clock: Arc<dyn Clock>,
     pub rng: Arc<dyn Rng>,
     pub ids: Arc<dyn IdGen>,
@@ -53,6 +55,7 @@ impl Default for DatabaseOptions {
             memory_limit: None,
             temp_limit: None,
             store_limits: StoreLimits::default(),
+            environment: None,
             clock: Arc::new(SystemClock::new()),
             rng: Arc::new(SystemRng::new()),
             ids: Arc::new(RandomIdGen::default()),
@@ -91,7 +94,10 @@ impl Database {
     /// The same with limits and sources of one's own.
     pub async fn open_with(location: Option<&str>, options: DatabaseOptions) -> Result<Arc<Self>> {
         let io = tokio::runtime::Handle::try_current().ok();
-        let stores = StoreRegistry::with_settings(io, options.store_limits, Environment::of_process());
+        let stores = {
+            let environment = options.environment.clone().unwrap_or_else(Environment::of_process);
+            StoreRegistry::with_settings(io, options.store_limits, environment)
+        };
         let (location, catalog_store) = open_catalog(location, &stores)?;
         let catalog = Arc::new(catalog_store.load().await?);
         let lance = LanceStore::new(LanceCaches::default(), Arc::new(RegistryOptions(Arc::clone(&stores))));

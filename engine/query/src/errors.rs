@@ -89,7 +89,7 @@ fn missing_column(sql: &str, field: &str, error: &Error) -> Error {
     let message = error.message();
     let after = MARK.len();
     let start = message.find(MARK).map_or(0, |n| n + after);
-    let end = message[start..].find(". ").map_or(message.trim_end_matches('.').len(), |n| n + start);
+    let end = message[start..].find(". ").map_or_else(|| message.trim_end_matches('.').len(), |n| n + start);
     let full = message.get(start..end).unwrap_or(field).replace('"', "");
     let plain = full.rsplit('.').next().unwrap_or(&full).to_owned();
     let valid: Vec<String> = message

@@ -44,4 +44,5 @@ pub use progress::{Progress, ProgressHandle};
 pub use result::{QueryResult, Tag};
 pub use session::{ColumnInfo, FunctionInfo, FunctionKind, Names, Session, TableInfo};
 pub use split::{Split, StatementText, split_statements};
+pub use triune_object_store::{Environment, StoreLimits};
 pub use types::sql_type_name;
