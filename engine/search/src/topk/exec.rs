@@ -14,9 +14,7 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::expressions::{Column, Literal};
 use datafusion::physical_expr::{Distribution, EquivalenceProperties, PhysicalSortExpr};
-use datafusion::physical_plan::execution_plan::{
-    Boundedness, CardinalityEffect, EmissionType, SchedulingType,
-};
+use datafusion::physical_plan::execution_plan::{Boundedness, CardinalityEffect, EmissionType};
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::{
@@ -243,6 +241,8 @@ fn compute_properties(
             SortOptions { descending: false, nulls_first: false },
         )]);
     }
+    // The scheduling type keeps its default, not cooperative: the loop over the input consumes no budget of
+    // its own, so that a leaf below which does not yield is wrapped by `EnsureCooperative`.
     // One partition in, one partition out; rows are not where a hash would put them any more than before.
     let partitions = input.output_partitioning().partition_count();
     Ok(PlanProperties::new(
@@ -250,9 +250,7 @@ fn compute_properties(
         Partitioning::UnknownPartitioning(partitions),
         EmissionType::Final,
         Boundedness::Bounded,
-    )
-    // It reads its input through streams that yield; it has no loop of its own that could starve others.
-    .with_scheduling_type(SchedulingType::Cooperative))
+    ))
 }
 
 impl DisplayAs for VectorTopKExec {

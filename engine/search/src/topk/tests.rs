@@ -268,6 +268,19 @@ async fn dropping_the_stream_drops_the_input() {
 }
 
 #[tokio::test]
+async fn an_input_that_is_always_ready_does_not_hold_the_thread() {
+    use datafusion::physical_optimizer::PhysicalOptimizerRule;
+    use datafusion::physical_optimizer::ensure_coop::EnsureCooperative;
+    // Seconds of work on a runtime of one thread, on which the clock runs too.
+    let batches = vec![batch(&random_rows(2_000, 1)); 200_000];
+    let input = MockExec::new(batches.into_iter().map(Ok).collect(), schema()).with_use_task(false);
+    let plan = search(Arc::new(input), 5);
+    let plan = EnsureCooperative::new().optimize(plan, &Default::default()).unwrap();
+    let limit = std::time::Duration::from_millis(20);
+    assert!(tokio::time::timeout(limit, collect(plan, context(8192))).await.is_err());
+}
+
+#[tokio::test]
 async fn an_error_of_the_input_is_passed_on() {
     let rows = random_rows(10, 1);
     let failure = DataFusionError::Execution("the file is torn".into());
