@@ -15,6 +15,7 @@ Examples:
   triune shop -f load.sql                       the statements of a file
   echo 'SELECT 1' | triune --format csv         the statements of the standard input
   triune shop -c 'FROM orders' -o orders.parquet   a result as a file; its name decides the format
+  triune demo                                   vectors, metadata and time series in one plan, on real data
 
 Results are written as box tables, on a terminal and on a pipe alike, with the first and the last 20 rows of a
 long one (see --max-rows); columns are left out only on a terminal that is too narrow. Programs want --format.
@@ -40,7 +41,10 @@ pub struct Cli {
 
 /// Everything that is not the shell. Each has its module with its options and a `run`.
 #[derive(Debug, Clone, Subcommand)]
-pub enum Command {}
+pub enum Command {
+    /// Make a database of packages and their downloads in a folder and ask it five questions
+    Demo(crate::demo::DemoOptions),
+}
 
 /// The options of the shell.
 #[derive(Debug, Clone, Default, Args)]
@@ -188,6 +192,14 @@ mod tests {
         assert!(error.contains("ndjson"), "{error}");
         assert!(Cli::try_from_words(["triune", "a", "b"]).is_err());
         assert!(Cli::try_from_words(["triune", "--init", "a", "--no-init"]).is_err());
+    }
+
+    #[test]
+    fn the_demo_is_a_subcommand() {
+        assert!(matches!(Cli::try_from_words(["triune", "demo"]).unwrap().command, Some(Command::Demo(_))));
+        // A folder of that name is reached with its path.
+        let cli = Cli::try_from_words(["triune", "./demo"]).unwrap();
+        assert!(cli.command.is_none() && cli.options.database.as_deref() == Some("./demo"));
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub mod backend;
 pub mod catalog;
 pub mod commands;
 pub mod complete;
+pub mod demo;
 pub mod highlight;
 pub mod interactive;
 pub mod interrupt;
@@ -33,9 +34,9 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use triune_common::{Result, SystemClock};
+use triune_common::{Error, Result, SystemClock};
 
-use args::{Cli, Input, ShellOptions};
+use args::{Cli, Command, Input, ShellOptions};
 use backend::Backend;
 use interrupt::Interrupts;
 use output::{Expanded, Format, Palette, Target};
@@ -50,9 +51,25 @@ const INTERRUPTED: u8 = 130;
 /// Does what the command line asks for and returns the status of the process. Inside a runtime.
 pub async fn run(cli: Cli) -> u8 {
     match cli.command {
-        Some(command) => match command {},
+        Some(Command::Demo(options)) => match Box::pin(demo::run(options)).await {
+            Ok(()) => 0,
+            Err(e) => {
+                say_error(&e);
+                FAILED
+            }
+        },
         None => Box::pin(run_shell(cli.options)).await,
     }
+}
+
+/// An error outside of any statement, on the standard error.
+fn say_error(e: &Error) {
+    let palette = Palette::for_terminal(std::io::stderr().is_terminal());
+    let text = e.render("");
+    let (label, rest) = text.split_once(": ").unwrap_or(("error", &text));
+    let line = format!("{}: {}\n", palette.error(label), output::text::visible_lines(rest));
+    // With the standard error gone there is nobody to tell.
+    let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
 async fn run_shell(options: ShellOptions) -> u8 {
@@ -60,12 +77,7 @@ async fn run_shell(options: ShellOptions) -> u8 {
     let mut shell = match open(&options).await {
         Ok(shell) => shell,
         Err(e) => {
-            let palette = Palette::for_terminal(std::io::stderr().is_terminal());
-            let text = e.render("");
-            let (label, rest) = text.split_once(": ").unwrap_or(("error", &text));
-            let line = format!("{}: {}\n", palette.error(label), output::text::visible_lines(rest));
-            // With the standard error gone there is nobody to tell.
-            let _ = std::io::stderr().write_all(line.as_bytes());
+            say_error(&e);
             return FAILED;
         }
     };
