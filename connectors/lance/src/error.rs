@@ -133,7 +133,13 @@ fn tidy(message: &str) -> String {
     while let Some(found) = rest.find(".rs:") {
         let start = rest[..found].rfind(", ").unwrap_or(found);
         let tail = &rest[found + 4..];
-        let length = tail.find(|c: char| !(c.is_ascii_digit() || c == ':')).unwrap_or(tail.len());
+        let digits = |t: &str| t.find(|c: char| !c.is_ascii_digit()).unwrap_or(t.len());
+        let mut length = digits(tail);
+        if let Some(column) = tail[length..].strip_prefix(':')
+            && digits(column) > 0
+        {
+            length += 1 + digits(column);
+        }
         text.push_str(&rest[..start]);
         if start == found {
             text.push_str(&rest[found..found + 4 + length]);

@@ -96,7 +96,13 @@ impl LanceStore {
             Err(LanceError::DatasetNotFound { .. } | LanceError::NotFound { .. }) => {
                 Err(self.why_missing(url).await)
             }
-            Err(other) => Err(from_lance(other)),
+            // A store of local files cannot look for folders below a file, and says so in its own way.
+            Err(other) => match local_path(url) {
+                Some(path) if tokio::fs::metadata(&path).await.is_ok_and(|m| m.is_file()) => {
+                    Err(self.why_missing(url).await)
+                }
+                _ => Err(from_lance(other)),
+            },
         }
     }
 

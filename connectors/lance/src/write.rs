@@ -42,7 +42,8 @@ impl LanceStore {
     /// Writes all rows of `stream` as one new version and returns how many there were.
     ///
     /// Errors: those of the stream, as they are; already-exists, not-found (append to nothing),
-    /// invalid (columns do not fit, a column's name has a dot or occurs twice), unsupported (a type
+    /// invalid (columns do not fit, a column's name has a dot or a back quote or
+    /// occurs twice), unsupported (a type
     /// that Lance cannot store), conflict.
     pub async fn write(&self, url: &Url, stream: SendableRecordBatchStream, mode: WriteMode) -> Result<u64> {
         self.check_scheme(url)?;
@@ -88,6 +89,12 @@ fn to_storage(
         return Err(Error::invalid("a Lance dataset needs at least one column, and the query has none"));
     }
     for (i, field) in given.fields().iter().enumerate() {
+        // Lance takes a dot for a step into a struct, and reads NULLs back for a name with a back quote.
+        if field.name().contains(['.', '`']) {
+            let name = field.name();
+            return Err(Error::invalid(format!("the column \"{name}\" cannot be stored in a Lance dataset"))
+                .with_hint("give it a name without dots and back quotes with AS"));
+        }
         if given.fields()[..i].iter().any(|f| f.name() == field.name()) {
             return Err(Error::invalid(format!("two columns are called \"{}\"", field.name()))
                 .with_hint("give one of them another name with AS"));

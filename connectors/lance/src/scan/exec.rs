@@ -3,14 +3,14 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, Field, SchemaRef};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::stats::Precision;
 use datafusion::common::{ColumnStatistics, Result, Statistics};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::EquivalenceProperties;
 use datafusion::physical_expr::expressions::Column;
-use datafusion::physical_expr::utils::reassign_expr_columns;
+use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
 use datafusion::physical_expr_common::physical_expr::{is_dynamic_physical_expr, is_volatile};
 use datafusion::physical_plan::coop::cooperative;
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, SchedulingType};
@@ -311,7 +311,9 @@ impl ExecutionPlan for LanceScanExec {
     /// dynamic ones of joins, top-k and aggregates (after). Each is applied to every row exactly, so the
     /// parent need not repeat it.
     ///
-    /// Not with a limit: the rows that a limit chose may not be chosen anew by a condition above it.
+    /// Not with a limit: the rows that a limit chose may not be chosen anew by a condition above it. And
+    /// not a dynamic condition over vectors, as `ORDER BY embedding <-> $1 LIMIT k` makes one: it would
+    /// read the widest column first and compute every distance twice.
     fn handle_child_pushdown_result(
         &self,
         _phase: FilterPushdownPhase,
@@ -330,10 +332,13 @@ impl ExecutionPlan for LanceScanExec {
                 continue;
             }
             let expr = reassign_expr_columns(offered.filter, &self.table.schema)?;
-            if is_dynamic_physical_expr(&expr) {
-                predicate.push_dynamic(expr);
-            } else {
+            if !is_dynamic_physical_expr(&expr) {
                 predicate.push_fixed(expr);
+            } else if collect_columns(&expr).iter().any(|c| is_vector(self.table.schema.field(c.index()))) {
+                answers.push(PushedDown::No);
+                continue;
+            } else {
+                predicate.push_dynamic(expr);
             }
             taken = true;
             answers.push(PushedDown::Yes);
@@ -344,4 +349,8 @@ impl ExecutionPlan for LanceScanExec {
         }
         Ok(out.with_updated_node(self.rebuild(self.projection.clone(), predicate)?))
     }
+}
+
+fn is_vector(field: &Field) -> bool {
+    matches!(field.data_type(), DataType::FixedSizeList(..))
 }

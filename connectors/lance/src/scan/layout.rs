@@ -123,6 +123,14 @@ fn lance_columns(table: &Table, columns: &BTreeSet<usize>) -> Result<LanceSchema
             ))
             .with_hint("leave it out of the select list"));
         }
+        if schema.field(&field.name).is_none_or(|found| found.id != field.id) {
+            // Lance finds a fragment's columns by paths, and reads NULLs where a name is no path.
+            return Err(Error::unsupported(format!(
+                "Lance cannot read a column that is called \"{}\"",
+                field.name
+            ))
+            .with_hint("leave it out of the select list"));
+        }
         ids.push(field.id);
     }
     // By id: a name may hold characters that Lance's paths give a meaning.

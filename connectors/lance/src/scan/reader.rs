@@ -7,8 +7,8 @@
 //! ```
 //!
 //! *Order*: rows come in the order of the pieces. *Memory*: `READ_AHEAD` of encoded bytes for each of
-//! the two reads, two decoded batches of the first and four chunks of the second, each of about
-//! `CHUNK_BYTES`. *Cancellation*: nothing outlives the stream; reads that run beside it are aborted
+//! the two reads, two decoded batches of the first, and of the second three chunks more than one batch
+//! of the first needs, each of about `CHUNK_BYTES`. *Cancellation*: nothing outlives the stream; reads that run beside it are aborted
 //! when it is dropped.
 
 use std::collections::VecDeque;

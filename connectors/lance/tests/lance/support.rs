@@ -144,7 +144,11 @@ pub(crate) fn find<T: ExecutionPlan>(plan: &Arc<dyn ExecutionPlan>) -> Option<Ar
 }
 
 pub(crate) fn metric(plan: &Arc<dyn ExecutionPlan>, name: &str) -> usize {
-    plan.metrics().and_then(|m| m.sum_by_name(name)).map_or(0, |v| v.as_usize())
+    let metrics = plan.metrics().unwrap();
+    match name {
+        "output_rows" => metrics.output_rows().unwrap_or(0),
+        _ => metrics.sum_by_name(name).map_or(0, |v| v.as_usize()),
+    }
 }
 
 pub(crate) fn one_column(name: &str, array: ArrayRef) -> (SchemaRef, RecordBatch) {

@@ -183,10 +183,24 @@ async fn what_lance_cannot_hold_is_told() {
     let error = place.write(vec![names.unwrap()], WriteMode::Create).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
     let strings = Arc::new(StringArray::from(vec!["x"])) as ArrayRef;
-    let (_, odd) = one_column("a column, \"quoted\" `so`", strings);
+    let (_, quoted) = one_column("a`b", Arc::clone(&strings));
+    let error = place.write(vec![quoted.clone()], WriteMode::Create).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+
+    let (_, odd) = one_column("a column, \"quoted\" + 'ü'", strings);
     place.write(vec![odd], WriteMode::Create).await.unwrap();
     let ctx = session(2, 8192);
     register(&ctx, "t", place.open().await);
-    let read = rows_of(&ctx, "SELECT * FROM t WHERE \"a column, \"\"quoted\"\" `so`\" = 'x'").await;
+    let read = rows_of(&ctx, "SELECT * FROM t WHERE \"a column, \"\"quoted\"\" + 'ü'\" = 'x'").await;
     assert_eq!(read.num_rows(), 1);
+
+    // Somebody else wrote such a name: told, not read as NULLs.
+    let other = Place::new();
+    let path = other.url.to_file_path().unwrap();
+    let reader = arrow::array::RecordBatchIterator::new(vec![Ok(quoted.clone())], quoted.schema());
+    lance::Dataset::write(reader, path.to_str().unwrap(), None).await.unwrap();
+    register(&ctx, "other", other.open().await);
+    let logical = ctx.state().create_logical_plan("SELECT * FROM other").await.unwrap();
+    let error = Error::from(ctx.state().create_physical_plan(&logical).await.unwrap_err());
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
 }
