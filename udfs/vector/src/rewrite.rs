@@ -40,7 +40,6 @@ impl FunctionRewrite for VectorCastRewrite {
         }
         // A column of another relation has no type here; such a cast is looked at where it has one.
         let Ok((_, from)) = inner.to_field(schema) else { return Ok(Transformed::no(expr)) };
-        let name = expr.schema_name().to_string();
         let rewritten = match (Shape::of(&from), to) {
             (Some(Shape::Vector(_)), None) => {
                 let text = VectorToTextFunc::call(inner.as_ref().clone());
@@ -57,11 +56,7 @@ impl FunctionRewrite for VectorCastRewrite {
             }
             _ => return Ok(Transformed::no(expr)),
         };
-        // The column keeps the name that the statement gave it.
-        Ok(Transformed::yes(if rewritten.schema_name().to_string() == name {
-            rewritten
-        } else {
-            rewritten.alias(name)
-        }))
+        // The rule that calls this keeps the names of columns.
+        Ok(Transformed::yes(rewritten))
     }
 }

@@ -20,6 +20,7 @@
 
 pub(crate) mod convert;
 mod planner;
+mod scalar;
 pub(crate) mod text;
 
 use std::fmt;
@@ -31,6 +32,7 @@ use datafusion::scalar::ScalarValue;
 use triune_common::{Error, Result};
 
 pub use planner::VectorTypePlanner;
+pub use scalar::scalar_to_vector;
 pub use text::{parse_text, print_text};
 
 /// The largest number of dimensions: what an index over 16 bits can name.

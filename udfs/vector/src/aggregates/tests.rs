@@ -15,7 +15,7 @@ async fn rows(sql: &str) -> Vec<Vec<String>> {
 
 #[tokio::test]
 async fn averages_and_sums_by_group() {
-    for v in ["v", "h", "l"] {
+    for v in ["v", "l"] {
         let got =
             rows(&format!("SELECT g, avg({v}), sum({v}), mean({v}) FROM d GROUP BY g ORDER BY g")).await;
         assert_eq!(got[0][2], "[5.0, 9.0]", "{v}");
@@ -24,9 +24,12 @@ async fn averages_and_sums_by_group() {
         assert_eq!(got[1], ["b", "[7.0, 7.0]", "[7.0, 7.0]", "[7.0, 7.0]"], "{v}");
         assert_eq!(got[2], ["c", "NULL", "NULL", "NULL"], "{v}");
     }
+    let halves =
+        rows("SELECT vector_to_text(avg(h)), vector_to_text(sum(h)) FROM d GROUP BY g ORDER BY g").await;
+    assert_eq!(halves, [["[1.667,3]", "[5,9]"], ["[7,7]", "[7,7]"], ["NULL", "NULL"]]);
     // The mean of whole numbers has fractions.
     assert_eq!(rows("SELECT avg(b) FROM d WHERE g = 'a' AND n < 3").await, [["[2.0, 3.5]"]]);
-    assert_eq!(rows("SELECT sum(b), arrow_typeof(sum(b)) = arrow_typeof(v) FROM d WHERE g = 'b' GROUP BY arrow_typeof(v)").await.len(), 1);
+    assert_eq!(rows("SELECT arrow_typeof(sum(b)) = arrow_typeof(max(v)) FROM d").await, [["true"]]);
 }
 
 #[tokio::test]
@@ -45,7 +48,7 @@ async fn without_group_filter_distinct_and_window() {
     // Two different DISTINCT arguments cannot become one GROUP BY.
     assert_eq!(
         rows("SELECT sum(DISTINCT v), avg(DISTINCT h), sum(DISTINCT n) FROM d WHERE g = 'a'").await,
-        [["[4.0, 7.0]", "[2.0, 3.5]", "9"]]
+        [["[4.0, 7.0]", "[2, 3.5]", "9"]]
     );
     assert_eq!(
         rows("SELECT g, sum(DISTINCT v), count(DISTINCT n) FROM d GROUP BY g ORDER BY g").await[0],

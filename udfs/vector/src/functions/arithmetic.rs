@@ -25,6 +25,7 @@ use triune_common::Error;
 use super::args::{Meeting, Side, any_nullable, arity, constant, meet};
 use super::doc::doc;
 use crate::types::convert::check_elements;
+use crate::types::text::print_float;
 use crate::types::{VectorKind, VectorType, type_name};
 
 /// `+`, `-` or `*`
@@ -142,6 +143,7 @@ fn compute(
     let counts = |at: usize| nulls.as_ref().is_none_or(|n| n.is_valid(at / dims));
     let overflow = |at: usize, x: f64, y: f64| {
         let (sign, position) = (op.sign(), at % dims + 1);
+        let (x, y) = (print_float(x as f32), print_float(y as f32));
         Error::invalid(format!("{x} {sign} {y} at position {position} is out of range for {ty}"))
     };
     let (av, bv) = (a.values(), b.values());

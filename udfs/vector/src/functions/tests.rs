@@ -42,8 +42,8 @@ async fn distances_against_a_constant() {
                 (format!("inner_product({v}, {query})"), ["20.0", "0.0", "NULL"]),
                 (format!("{v} <#> {query}"), ["-20.0", "-0.0", "NULL"]),
                 (format!("l1_distance({v}, {query})"), ["2.0", "8.0", "NULL"]),
-                (format!("round(({v} <=> {query})::double, 5)"), ["0.02411", "NaN", "NULL"]),
-                (format!("round(cosine_similarity({v}, {query})::double, 5)"), ["0.97589", "NaN", "NULL"]),
+                (format!("round(({v} <=> {query})::double, 5)"), ["0.0241", "NaN", "NULL"]),
+                (format!("round(cosine_similarity({v}, {query})::double, 5)"), ["0.9759", "NaN", "NULL"]),
             ];
             for (expr, want) in results {
                 // A text on the left of an operator needs a vector on the right, which all of these have.
@@ -143,7 +143,7 @@ async fn arguments_that_do_not_fit() {
     assert_eq!(docs_error("v <-> '[1,x,2]'").await, "'x' at character 4 is no number");
     assert_eq!(
         docs_error("l2_distance(v, '[1,2')").await,
-        "'[1,2' is no VECTOR(3): expected ',' or ']' at character 6"
+        "'[1,2' is no VECTOR(3): expected ',' or ']' at character 5"
     );
     assert_eq!(docs_error("cosine_distance(v, [1,2])").await, "expected 3 dimensions for VECTOR(3), got 2");
     assert_eq!(
@@ -183,7 +183,7 @@ async fn arguments_that_do_not_fit() {
 #[tokio::test]
 async fn casts_to_vectors() {
     assert_eq!(value("SELECT to_vector('[1,2,3]', 'VECTOR(3)')").await, "[1.0, 2.0, 3.0]");
-    assert_eq!(value("SELECT to_vector([1, 2.5], 'halfvec(2)')").await, "[1.0, 2.5]");
+    assert_eq!(value("SELECT to_vector([1, 2.5], 'halfvec(2)')").await, "[1, 2.5]");
     assert_eq!(value("SELECT to_vector([1.5, 2.5, -0.5], 'TINYVEC(3)')").await, "[2, 2, 0]");
     assert_eq!(value("SELECT to_vector([true, false, true], 'BITVEC(3)')").await, "[160]");
     assert_eq!(value("SELECT to_vector(NULL, 'VECTOR(3)')").await, "NULL");
@@ -265,7 +265,7 @@ async fn norms_and_parts() {
     assert_eq!(column("l2_norm(b)").await, ["3.7416575", "0.0", "NULL"]);
     assert_eq!(
         column("l2_normalize(b)").await,
-        ["[0.26726124, 0.5345225, 0.8017837]", "[0.0, 0.0, 0.0]", "NULL"]
+        ["[0.26726124, 0.5345225, 0.80178374]", "[0.0, 0.0, 0.0]", "NULL"]
     );
     assert_eq!(column("vector_to_text(l2_normalize(h))").await, ["[0.2673,0.5347,0.802]", "[0,0,0]", "NULL"]);
     assert_eq!(value("SELECT l2_normalize([3,4])").await, "[0.6, 0.8]");
@@ -314,7 +314,7 @@ async fn norms_and_parts() {
 #[tokio::test]
 async fn arithmetic() {
     assert_eq!(column("v + '[1,1,1]'").await, ["[2.0, 3.0, 4.0]", "[1.0, 1.0, 1.0]", "NULL"]);
-    assert_eq!(column("[1,1,1] - h").await, ["[0.0, -1.0, -2.0]", "[1.0, 1.0, 1.0]", "NULL"]);
+    assert_eq!(column("[1,1,1] - h").await, ["[0, -1, -2]", "[1, 1, 1]", "NULL"]);
     assert_eq!(column("b * b").await, ["[1, 4, 9]", "[0, 0, 0]", "NULL"]);
     assert_eq!(column("arrow_typeof(h + v) = arrow_typeof(v)").await, ["true"; 3]);
     assert_eq!(column("arrow_typeof(b + h) = arrow_typeof(h)").await, ["true"; 3]);
@@ -337,11 +337,7 @@ async fn arithmetic() {
             "vector_add(BIGINT[], BIGINT[]): one side must be a vector; cast one side: [1,2,3]::VECTOR(3)",
         ),
     ] {
-        let got = docs_error(expr).await;
-        assert!(
-            got.starts_with(&want[..want.len().min(8)]) && got.ends_with(&want[want.len() - 20..]),
-            "{expr}: {got}"
-        );
+        assert_eq!(docs_error(expr).await, want, "{expr}");
     }
     assert_eq!(value("SELECT 1 + 2 * 3 - 1").await, "6");
 }

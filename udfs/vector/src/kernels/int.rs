@@ -100,9 +100,6 @@ impl IntMeasure for IntCosine {
     unsafe fn finish<S: Ints>((dot, norm): (S::Acc, S::Acc), query_norm: i64) -> f32 {
         // SAFETY: the caller answers for the processor.
         let (dot, norm) = unsafe { (S::sum(dot), S::sum(norm)) };
-        if dot == norm && dot == query_norm && dot > 0 {
-            return 0.0; // equal vectors, whatever the two roots round to
-        }
         cosine_distance(dot as f64, query_norm as f64, norm as f64) as f32
     }
 }

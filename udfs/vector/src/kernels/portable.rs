@@ -90,12 +90,13 @@ impl Floats for Portable {
 
 impl Ints for Portable {
     type W = [i16; 8];
-    type Acc = [i32; 8];
+    /// Two products go into each sum, which compilers know as one instruction on many processors.
+    type Acc = [i32; 4];
     const STEP: usize = 8;
 
     #[inline(always)]
     unsafe fn zero() -> Self::Acc {
-        [0; 8]
+        [0; 4]
     }
 
     #[inline(always)]
@@ -127,7 +128,10 @@ impl Ints for Portable {
 
     #[inline(always)]
     unsafe fn mul_add(x: Self::W, y: Self::W, sums: Self::Acc) -> Self::Acc {
-        from_fn(|i| sums[i] + i32::from(x[i]) * i32::from(y[i]))
+        from_fn(|i| {
+            let (j, k) = (2 * i, 2 * i + 1);
+            sums[i] + i32::from(x[j]) * i32::from(y[j]) + i32::from(x[k]) * i32::from(y[k])
+        })
     }
 
     #[inline(always)]

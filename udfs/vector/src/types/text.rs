@@ -375,7 +375,8 @@ pub fn print_text(vectors: &FixedSizeListArray, row: usize, ty: VectorType) -> S
     out
 }
 
-fn print_float(value: f32) -> String {
+/// The shortest text that reads back to the same number.
+pub(crate) fn print_float(value: f32) -> String {
     let plain = value == 0.0 || !value.is_finite() || (1e-5..1e15).contains(&value.abs());
     if plain { format!("{value}") } else { format!("{value:e}") }
 }
