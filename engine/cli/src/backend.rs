@@ -1,14 +1,17 @@
 //! The shell's only door to the engine: a database, a session, and running statements.
 //!
-//! A statement runs in its own task and hands its batches over a short channel, so that the shell stays awake for
-//! Ctrl-C and the progress bar however busy the statement is. Dropping a [`Running`] cancels the statement.
+//! The engine has a runtime of its own. A statement runs there in its own task and hands its batches over a short
+//! channel, so that the shell, on another runtime, stays awake for Ctrl-C and the progress bar even when every thread
+//! of the engine is busy. Dropping a [`Running`] cancels the statement at its next pause.
 
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::runtime::SpawnedTask;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::task::JoinError;
 use triune_common::{Error, Result};
 use triune_query::{Database, ProgressHandle, Session, Tag};
 
@@ -17,9 +20,44 @@ use crate::catalog::{Catalog, ColumnEntry, FunctionEntry, TableEntry};
 /// Batches that wait for the terminal or file; each may be large.
 const AHEAD: usize = 2;
 
+/// Runs a future to its end on the engine's runtime.
+///
+/// *Errors*: the future's own; a panic inside is an internal error.
+pub async fn on_engine<T, F>(engine: &Handle, future: F) -> Result<T>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T>> + Send + 'static,
+{
+    let task = spawn_on(engine, future);
+    task.join().await.unwrap_or_else(|e| Err(defect(e)))
+}
+
+fn spawn_on<T: Send + 'static>(
+    engine: &Handle,
+    future: impl Future<Output = T> + Send + 'static,
+) -> SpawnedTask<T> {
+    let _inside = engine.enter();
+    SpawnedTask::spawn(future)
+}
+
+/// What is left of a task that did not end by itself. A panic has told the standard error where.
+fn defect(e: JoinError) -> Error {
+    if !e.is_panic() {
+        return Error::internal("the statement ended without a result");
+    }
+    let panic = e.into_panic();
+    let text = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message");
+    Error::internal(format!("the statement met a defect: {text}"))
+}
+
 /// A database and a session on it.
 #[derive(Clone)]
 pub struct Backend {
+    engine: Handle,
     database: Arc<Database>,
     session: Arc<Session>,
 }
@@ -62,10 +100,12 @@ pub struct Running {
 
 impl Backend {
     /// Opens a database: none or `:memory:` for one in memory, else a folder or a URL.
-    pub async fn open(location: Option<&str>) -> Result<Self> {
-        let database = Database::open(location).await?;
+    /// Everything about it runs on `engine`.
+    pub async fn open(engine: &Handle, location: Option<&str>) -> Result<Self> {
+        let location = location.map(str::to_owned);
+        let database = on_engine(engine, async move { Database::open(location.as_deref()).await }).await?;
         let session = Arc::new(database.session());
-        Ok(Self { database, session })
+        Ok(Self { engine: engine.clone(), database, session })
     }
 
     /// The database's short name, for the prompt: the last part of its location, or `memory`.
@@ -78,7 +118,7 @@ impl Backend {
         let (sender, events) = mpsc::channel(AHEAD);
         let session = Arc::clone(&self.session);
         // A send fails when nobody listens any more: the statement was cancelled.
-        let task = SpawnedTask::spawn(async move {
+        let task = spawn_on(&self.engine, async move {
             let mut result = match session.execute(&sql).await {
                 Ok(result) => result,
                 Err(e) => {
@@ -106,36 +146,42 @@ impl Backend {
     }
 
     /// The tables' and functions' names, now.
-    pub async fn catalog(&self) -> Catalog {
-        let names = self.session.names().await;
-        let tables = names
-            .tables
-            .into_iter()
-            .map(|t| TableEntry {
-                schema: t.schema,
-                name: t.name,
-                kind: t.kind.to_owned(),
-                columns: t
-                    .columns
-                    .into_iter()
-                    .map(|c| ColumnEntry { name: c.name, data_type: c.data_type, nullable: c.nullable })
-                    .collect(),
-            })
-            .collect();
-        let mut functions: Vec<FunctionEntry> = self
-            .session
-            .functions()
-            .into_iter()
-            .map(|f| FunctionEntry {
-                name: f.name,
-                kind: f.kind.label().to_owned(),
-                signature: f.signature,
-                description: f.description,
-            })
-            .collect();
-        functions.sort_by(|a, b| (&a.name, &a.kind).cmp(&(&b.name, &b.kind)));
-        Catalog { tables, functions }
+    ///
+    /// *Errors*: a defect of the engine.
+    pub async fn catalog(&self) -> Result<Catalog> {
+        let session = Arc::clone(&self.session);
+        on_engine(&self.engine, async move { Ok(catalog_of(&session).await) }).await
     }
+}
+
+async fn catalog_of(session: &Session) -> Catalog {
+    let names = session.names().await;
+    let tables = names
+        .tables
+        .into_iter()
+        .map(|t| TableEntry {
+            schema: t.schema,
+            name: t.name,
+            kind: t.kind.to_owned(),
+            columns: t
+                .columns
+                .into_iter()
+                .map(|c| ColumnEntry { name: c.name, data_type: c.data_type, nullable: c.nullable })
+                .collect(),
+        })
+        .collect();
+    let mut functions: Vec<FunctionEntry> = session
+        .functions()
+        .into_iter()
+        .map(|f| FunctionEntry {
+            name: f.name,
+            kind: f.kind.label().to_owned(),
+            signature: f.signature,
+            description: f.description,
+        })
+        .collect();
+    functions.sort_by(|a, b| (&a.name, &a.kind).cmp(&(&b.name, &b.kind)));
+    Catalog { tables, functions }
 }
 
 impl Running {
@@ -144,22 +190,14 @@ impl Running {
         if let Some(event) = self.events.recv().await {
             return event;
         }
-        // The channel closed without a last word: the task panicked, and has told the standard error where.
-        match self.task.take() {
-            Some(task) => match task.join().await {
-                Err(e) if e.is_panic() => {
-                    let panic = e.into_panic();
-                    let text = panic
-                        .downcast_ref::<String>()
-                        .map(String::as_str)
-                        .or_else(|| panic.downcast_ref::<&str>().copied())
-                        .unwrap_or("no message");
-                    Event::Failed(Error::internal(format!("the statement met a defect: {text}")))
-                }
-                _ => Event::Failed(Error::internal("the statement ended without a result")),
-            },
-            None => Event::Finished,
-        }
+        // The channel closed without a last word.
+        let Some(task) = &mut self.task else { return Event::Finished };
+        let ended = task.await;
+        self.task = None;
+        Event::Failed(match ended {
+            Err(e) => defect(e),
+            Ok(()) => Error::internal("the statement ended without a result"),
+        })
     }
 }
 

@@ -86,25 +86,29 @@ pub async fn run_to(
         Error::invalid(format!("the folder's name is not valid text: '{}'", folder.root.display()))
     })?;
 
+    // First of all: a database wants its folder empty, or made by itself.
+    let database = Database::open(Some(location)).await?;
+    let session = database.session();
     if folder.is_complete {
-        let database = Database::open(Some(location)).await?;
         stage.heading("The database")?;
         stage.prose(&format!("The demo's database is there already: {location}"))?;
-        ask(&mut stage, &database.session(), clock).await?;
     } else {
         stage.heading("The data")?;
         generate(&mut stage, &folder, options, clock).await?;
-        let database = Database::open(Some(location)).await?;
-        let session = database.session();
         set_up(&mut stage, &session, &folder, clock).await?;
         folder.complete()?;
-        ask(&mut stage, &session, clock).await?;
     }
+    ask(&mut stage, &session, clock).await?;
     farewell(&mut stage, options)
 }
 
 /// Writes the slice and the events.
-async fn generate(stage: &mut Stage<'_>, folder: &DemoFolder, options: &DemoOptions, clock: &dyn Clock) -> Result<()> {
+async fn generate(
+    stage: &mut Stage<'_>,
+    folder: &DemoFolder,
+    options: &DemoOptions,
+    clock: &dyn Clock,
+) -> Result<()> {
     let packages = folder::packages()?;
     stage.prose(&format!(
         "{} from a public registry, with one-line summaries and their embeddings (384 numbers each), and {} of \
@@ -130,7 +134,12 @@ async fn generate(stage: &mut Stage<'_>, folder: &DemoFolder, options: &DemoOpti
 }
 
 /// Makes the dataset, the tables and the view, in SQL.
-async fn set_up(stage: &mut Stage<'_>, session: &Session, folder: &DemoFolder, clock: &dyn Clock) -> Result<()> {
+async fn set_up(
+    stage: &mut Stage<'_>,
+    session: &Session,
+    folder: &DemoFolder,
+    clock: &dyn Clock,
+) -> Result<()> {
     stage.heading("The database")?;
     let names = session.names().await;
     for setup in statements::setup(folder) {
@@ -140,7 +149,7 @@ async fn set_up(stage: &mut Stage<'_>, session: &Session, folder: &DemoFolder, c
         }
         // Left by a demo that was interrupted.
         if let Some(table) = names.tables.iter().find(|t| setup.makes == Some(t.name.as_str())) {
-            let kind = if table.kind.to_string() == "view" { "VIEW" } else { "TABLE" };
+            let kind = if table.kind == "view" { "VIEW" } else { "TABLE" };
             session.execute(&format!("DROP {kind} {}", table.name)).await?.collect().await?;
         }
         stage.sql(&setup.sql)?;
@@ -187,7 +196,8 @@ fn draw(stage: &mut Stage<'_>, question: &Question, schema: &SchemaRef, rows: &[
     };
     let hours = column("hour", &DataType::Timestamp(TimeUnit::Second, None))?;
     let hours = cast(&hours, &DataType::Int64)?;
-    let (counts, latencies) = (column("downloads", &DataType::Float64)?, column("p95_ms", &DataType::Float64)?);
+    let (counts, latencies) =
+        (column("downloads", &DataType::Float64)?, column("p95_ms", &DataType::Float64)?);
     let counts = counts.as_primitive::<Float64Type>();
     let latencies = latencies.as_primitive::<Float64Type>();
     for (row, second) in hours.as_primitive::<Int64Type>().values().iter().enumerate() {

@@ -17,8 +17,8 @@ use std::io::Write;
 
 use datafusion::common::runtime::SpawnedTask;
 use reedline::{
-    ColumnarMenu, Emacs, KeyCode, KeyModifiers, MenuBuilder, Reedline, ReedlineEvent, ReedlineMenu, Signal,
-    ValidationResult, Validator, default_emacs_keybindings,
+    ColumnarMenu, Emacs, InputMode, KeyCode, KeyModifiers, MenuBuilder, Reedline, ReedlineEvent,
+    ReedlineMenu, Signal, ValidationResult, Validator, default_emacs_keybindings,
 };
 
 use crate::complete::SqlCompleter;
@@ -121,7 +121,11 @@ fn editor(completer: SqlCompleter, highlighter: SqlHighlighter) -> Reedline {
         ReedlineEvent::UntilFound(vec![ReedlineEvent::Menu(MENU.into()), ReedlineEvent::MenuNext]),
     );
     keys.add_binding(KeyModifiers::SHIFT, KeyCode::BackTab, ReedlineEvent::MenuPrevious);
-    let menu = ColumnarMenu::default().with_name(MENU).with_marker("");
+    let menu = ColumnarMenu::default()
+        .with_name(MENU)
+        .with_marker("")
+        // What stands after the cursor says which columns there are.
+        .with_input_mode(InputMode::FullBuffer);
     let colours = Palette::for_terminal(true).is_enabled();
     let editor = Reedline::create()
         .with_completer(Box::new(completer))

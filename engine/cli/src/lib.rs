@@ -34,10 +34,11 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use triune_common::{Error, Result, SystemClock};
+use tokio::runtime::{Builder, Handle};
+use triune_common::{Error, ErrorKind, Result, SystemClock};
 
 use args::{Cli, Command, Input, ShellOptions};
-use backend::Backend;
+use backend::{Backend, on_engine};
 use interrupt::Interrupts;
 use output::{Expanded, Format, Palette, Target};
 use shell::{Flow, Origin, Settings, Shell, Stop};
@@ -48,18 +49,42 @@ const FAILED: u8 = 1;
 /// The status after Ctrl-C, as shells count it: 128 + SIGINT.
 const INTERRUPTED: u8 = 130;
 
-/// Does what the command line asks for and returns the status of the process. Inside a runtime.
-pub async fn run(cli: Cli) -> u8 {
-    match cli.command {
-        Some(Command::Demo(options)) => match Box::pin(demo::run(options)).await {
-            Ok(()) => 0,
-            Err(e) => {
-                say_error(&e);
-                FAILED
-            }
-        },
-        None => Box::pin(run_shell(cli.options)).await,
-    }
+/// Threads of the engine have deep stacks: SQL nested a thousand deep is planned by recursion. Only the pages that are
+/// touched take memory.
+const STACK: usize = 32 * 1024 * 1024;
+
+/// Does what the command line asks for and returns the status of the process.
+///
+/// The engine has its runtime, with a thread for each core; the shell has this thread, so that it is awake when all
+/// of those are busy.
+pub fn run(cli: Cli) -> u8 {
+    let engine =
+        Builder::new_multi_thread().enable_all().thread_name("engine").thread_stack_size(STACK).build();
+    let shell = Builder::new_current_thread().enable_all().build();
+    let (engine, shell) = match (engine, shell) {
+        (Ok(engine), Ok(shell)) => (engine, shell),
+        (Err(e), _) | (_, Err(e)) => {
+            say_error(&Error::new(ErrorKind::Resources, format!("the threads cannot be started: {e}")));
+            return FAILED;
+        }
+    };
+    let handle = engine.handle().clone();
+    let status = shell.block_on(async move {
+        match cli.command {
+            Some(Command::Demo(options)) => match on_engine(&handle, Box::pin(demo::run(options))).await {
+                Ok(()) => 0,
+                Err(e) => {
+                    say_error(&e);
+                    FAILED
+                }
+            },
+            None => Box::pin(run_shell(cli.options, &handle)).await,
+        }
+    });
+    // What nobody waits for any more must not hold the process up: a cancelled query, a read of the standard input.
+    shell.shutdown_background();
+    engine.shutdown_background();
+    status
 }
 
 /// An error outside of any statement, on the standard error.
@@ -72,9 +97,9 @@ fn say_error(e: &Error) {
     let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
-async fn run_shell(options: ShellOptions) -> u8 {
+async fn run_shell(options: ShellOptions, engine: &Handle) -> u8 {
     let interactive = options.inputs.is_empty() && std::io::stdin().is_terminal();
-    let mut shell = match open(&options).await {
+    let mut shell = match open(&options, engine).await {
         Ok(shell) => shell,
         Err(e) => {
             say_error(&e);
@@ -104,7 +129,7 @@ async fn run_shell(options: ShellOptions) -> u8 {
     }
 }
 
-async fn open(options: &ShellOptions) -> Result<Shell> {
+async fn open(options: &ShellOptions, engine: &Handle) -> Result<Shell> {
     let format = options
         .format
         .or_else(|| options.output.as_deref().and_then(Format::of_path))
@@ -113,7 +138,7 @@ async fn open(options: &ShellOptions) -> Result<Shell> {
         Some(path) => Target::file(path)?,
         None => Target::stdout(),
     };
-    let backend = Backend::open(options.database.as_deref()).await?;
+    let backend = Backend::open(engine, options.database.as_deref()).await?;
     let settings = Settings {
         format,
         expanded: if options.expanded { Expanded::On } else { Expanded::Off },

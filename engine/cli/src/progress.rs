@@ -135,7 +135,7 @@ mod tests {
         assert_eq!(line(Some(n), s), "12,345,678 rows  1.2 GB  3.2 s");
         assert_eq!(
             line(Some(Numbers { fraction: Some(0.41), ..n }), s),
-            "12,345,678 rows  1.2 GB  ━━━━━━━━             41%  3.2 s, about 4.6 s left"
+            "12,345,678 rows  1.2 GB  ━━━━━━━━              41%  3.2 s, about 4.6 s left"
         );
         assert_eq!(
             line(Some(Numbers { fraction: Some(7.0), ..n }), s),

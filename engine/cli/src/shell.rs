@@ -29,6 +29,9 @@ use crate::script::{self, Piece};
 /// `\i` inside `\i` inside …: deeper than this, a file reads itself.
 const DEEPEST: usize = 32;
 
+/// How long completion waits for fresh names.
+const NAMES_PATIENCE: Duration = Duration::from_secs(2);
+
 /// How things are shown.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
@@ -149,8 +152,16 @@ impl Shell {
 
     /// Keeps the names of `completer` fresh from now on.
     pub async fn complete_with(&mut self, completer: SqlCompleter) {
-        completer.update(self.backend.catalog().await);
         self.completer = Some(completer);
+        self.refresh_names().await;
+    }
+
+    async fn refresh_names(&mut self) {
+        let Some(completer) = &self.completer else { return };
+        // Names of yesterday are better than a prompt that does not come.
+        if let Ok(Ok(catalog)) = tokio::time::timeout(NAMES_PATIENCE, self.backend.catalog()).await {
+            completer.update(catalog);
+        }
     }
 
     /// Runs a whole text; what stands after its last semicolon is a statement too.
@@ -216,8 +227,8 @@ impl Shell {
         }
         match result {
             Ok(changed) => {
-                if changed && let Some(completer) = self.completer.clone() {
-                    completer.update(self.backend.catalog().await);
+                if changed {
+                    self.refresh_names().await;
                 }
                 Ok(())
             }

@@ -7,8 +7,10 @@ use std::os::unix::fs::PermissionsExt;
 
 use support::Terminal;
 
-/// Runs until it is stopped.
-const ENDLESS: &str =
+/// Runs until it is stopped, and pauses now and then.
+const ENDLESS: &str = "SELECT sum(value % 7) FROM generate_series(1, 1000000000000);";
+/// Holds its threads for as long as it runs.
+const STUBBORN: &str =
     "SELECT sum(a.value * b.value) FROM generate_series(1, 10000000) a, generate_series(1, 10000000) b;";
 
 #[test]
@@ -53,7 +55,7 @@ fn an_error_does_not_end_the_shell() {
     t.expect("did you mean \\timing?");
     t.expect_prompt();
     t.enter("SELECT 5 + 5 AS ten;");
-    t.expect("│  10 │");
+    t.expect("│     10 │");
     t.enter(".quit");
     assert_eq!(t.end(), 0);
 }
@@ -115,6 +117,19 @@ fn control_c_cancels_the_query_and_keeps_the_shell() {
     t.expect_prompt();
     t.enter("SELECT 6 * 7 AS answer;");
     t.expect("│     42 │");
+    t.enter("\\q");
+    assert_eq!(t.end(), 0);
+}
+
+#[test]
+fn control_c_is_heard_while_every_thread_is_busy() {
+    let mut t = Terminal::start(80, &["-q"]);
+    t.expect_prompt();
+    t.enter(STUBBORN);
+    std::thread::sleep(std::time::Duration::from_millis(700));
+    t.send("\x03");
+    t.expect("cancelled");
+    t.expect_prompt();
     t.enter("\\q");
     assert_eq!(t.end(), 0);
 }
@@ -256,7 +271,7 @@ fn history_is_kept_for_the_user_only() {
 fn a_slow_query_shows_its_progress() {
     let mut t = Terminal::start(100, &[]);
     t.expect_prompt();
-    t.enter(ENDLESS);
+    t.enter(STUBBORN);
     t.expect(" row");
     t.expect(" s");
     t.send("\x03");

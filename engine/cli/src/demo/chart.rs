@@ -167,7 +167,15 @@ fn line(values: &[Option<f64>], room: usize, height: usize, scale: Scale) -> (Ve
         };
         let y = levels - scale.steps(*value, levels);
         // A steep step is joined by a vertical stroke.
-        let from = before.map_or(y, |b| if b < y { b + 1 } else if b > y { b - 1 } else { y });
+        let from = before.map_or(y, |b| {
+            if b < y {
+                b + 1
+            } else if b > y {
+                b - 1
+            } else {
+                y
+            }
+        });
         for dot in from.min(y)..=from.max(y) {
             cells[dot / 4][x / 2] |= BITS[x % 2][dot % 4];
         }
@@ -216,7 +224,7 @@ mod tests {
     fn a_line_joins_its_dots() {
         let values = all([0.0, 7.0, 7.0, 0.0]);
         let text = chart(Shape::Line, &values, &[]).render(6, Palette::PLAIN);
-        assert_eq!(text, "t\n7 ┤⢸⡇\n0 ┤⣸⣇\n");
+        assert_eq!(text, "t\n7 ┤⢸⢱\n0 ┤⡸⢸\n");
         // The same number everywhere is a line at the bottom.
         let text = chart(Shape::Line, &all([5.0; 4]), &[]).render(6, Palette::PLAIN);
         assert_eq!(text, "t\n5 ┤\n5 ┤⣀⣀\n");
@@ -266,7 +274,14 @@ mod tests {
 
     #[test]
     fn numbers_are_short() {
-        let cases = [(0.0, "0"), (12.34, "12.3"), (412.0, "412"), (9_999.0, "9999"), (53_211.0, "53k"), (2.5e6, "2.5M")];
+        let cases = [
+            (0.0, "0"),
+            (12.34, "12.3"),
+            (412.0, "412"),
+            (9_999.0, "9999"),
+            (53_211.0, "53k"),
+            (2.5e6, "2.5M"),
+        ];
         for (value, want) in cases {
             assert_eq!(number(value), want);
         }

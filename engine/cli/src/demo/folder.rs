@@ -106,7 +106,8 @@ impl DemoFolder {
     }
 
     fn mark(&self, complete: bool) -> Result<()> {
-        let marker = json!({ "layout": LAYOUT, "events": self.events, "seed": self.seed, "complete": complete });
+        let marker =
+            json!({ "layout": LAYOUT, "events": self.events, "seed": self.seed, "complete": complete });
         std::fs::write(self.root.join(MARKER), format!("{marker}\n")).map_err(io)
     }
 

@@ -62,13 +62,14 @@ const COUNTRIES: [(&str, f64, i64); 16] = [
     ("ZA", 2.0, 2),
 ];
 /// How far away the servers are, in milliseconds.
-const DISTANCE_MS: [f64; 16] = [22., 31., 95., 110., 27., 29., 74., 88., 25., 24., 79., 121., 30., 38., 35., 131.];
+const DISTANCE_MS: [f64; 16] =
+    [22., 31., 95., 110., 27., 29., 74., 88., 25., 24., 79., 121., 30., 38., 35., 131.];
 const INSTALLERS: [(&str, u64); 6] =
     [("pip", 62), ("uv", 84), ("poetry", 91), ("conda", 94), ("mirror", 97), ("curl", 100)];
 /// Downloads by the hour of the local day, 0 to 23.
 const HOURS: [f64; 24] = [
-    0.35, 0.28, 0.24, 0.22, 0.22, 0.25, 0.34, 0.50, 0.75, 1.00, 1.12, 1.15, 1.02, 1.05, 1.15, 1.14, 1.06, 0.96, 0.84,
-    0.74, 0.68, 0.62, 0.54, 0.44,
+    0.35, 0.28, 0.24, 0.22, 0.22, 0.25, 0.34, 0.50, 0.75, 1.00, 1.12, 1.15, 1.02, 1.05, 1.15, 1.14, 1.06,
+    0.96, 0.84, 0.74, 0.68, 0.62, 0.54, 0.44,
 ];
 const WEEKEND: f64 = 0.55;
 
@@ -111,7 +112,12 @@ pub(crate) fn schema() -> SchemaRef {
 /// Writes `events` events as Parquet files into `folder`, which exists, and returns the files.
 ///
 /// *Errors*: the folder cannot be written to. *Cost*: about a microsecond per event; blocks.
-pub(crate) fn write_events(folder: &Path, packages: &[Package], events: u64, seed: u64) -> Result<Vec<PathBuf>> {
+pub(crate) fn write_events(
+    folder: &Path,
+    packages: &[Package],
+    events: u64,
+    seed: u64,
+) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     let mut writer: Option<EventFile> = None;
     let mut batch = Batch::new();
@@ -513,9 +519,12 @@ mod tests {
         let day_before = |(from, until): (i64, i64)| (from - 86_400, until - 86_400);
         assert!(rate(OUTAGE) < 0.2 * rate(day_before(OUTAGE)));
         assert!(rate(FARM) > 1.5 * rate(day_before(FARM)));
-        let viral = events.iter().filter(|e| within(e.micros / 1_000_000, VIRAL) && e.package % 120 == 21).count();
-        let usual =
-            events.iter().filter(|e| within(e.micros / 1_000_000, day_before(VIRAL)) && e.package % 120 == 21).count();
+        let viral =
+            events.iter().filter(|e| within(e.micros / 1_000_000, VIRAL) && e.package % 120 == 21).count();
+        let usual = events
+            .iter()
+            .filter(|e| within(e.micros / 1_000_000, day_before(VIRAL)) && e.package % 120 == 21)
+            .count();
         assert!(viral > 4 * usual, "{viral} {usual}");
     }
 
@@ -528,7 +537,9 @@ mod tests {
         let rows: usize = files
             .iter()
             .map(|f| {
-                let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(File::open(f).unwrap());
+                let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(
+                    File::open(f).unwrap(),
+                );
                 reader.unwrap().build().unwrap().map(|b| b.unwrap().num_rows()).sum::<usize>()
             })
             .sum();

@@ -77,7 +77,12 @@ impl<'a> Stage<'a> {
     }
 
     /// The rows of a result, with the time it took below.
-    pub(crate) fn table(&mut self, schema: &SchemaRef, rows: &[RecordBatch], elapsed: Duration) -> Result<()> {
+    pub(crate) fn table(
+        &mut self,
+        schema: &SchemaRef,
+        rows: &[RecordBatch],
+        elapsed: Duration,
+    ) -> Result<()> {
         let options = TableOptions {
             width: Some(self.width),
             max_rows: Some(MAX_ROWS),

@@ -46,7 +46,10 @@ pub(crate) fn setup(folder: &DemoFolder) -> Vec<Setup> {
         Setup {
             why: "Two external tables: the Lance dataset, and the events as a folder of Parquet files.",
             makes: Some("packages"),
-            sql: format!("CREATE EXTERNAL TABLE packages STORED AS LANCE LOCATION '{}'", path("packages.lance")),
+            sql: format!(
+                "CREATE EXTERNAL TABLE packages STORED AS LANCE LOCATION '{}'",
+                path("packages.lance")
+            ),
         },
         Setup {
             why: "",
@@ -68,7 +71,8 @@ pub(crate) fn setup(folder: &DemoFolder) -> Vec<Setup> {
 pub(crate) fn questions() -> Vec<Question> {
     let day = |days_before_end: i64| {
         let seconds = END_SECONDS - days_before_end * 86_400;
-        chrono::DateTime::from_timestamp(seconds, 0).map_or_else(String::new, |t| t.format("%Y-%m-%d").to_string())
+        chrono::DateTime::from_timestamp(seconds, 0)
+            .map_or_else(String::new, |t| t.format("%Y-%m-%d").to_string())
     };
     let (week, two_weeks, start) = (day(7), day(14), day(DAYS));
     vec![

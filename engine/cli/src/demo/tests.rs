@@ -19,7 +19,9 @@ async fn it_runs_twice_and_says_the_same() {
     let temp = tempfile::tempdir().unwrap();
     let options = options(temp.path().join("it's a demo"));
     let first = output(&options).await.unwrap();
-    for part in ["The one plan", "vector_search(", "Its plan:", "downloads per hour", "95th percentile", "Your turn"] {
+    for part in
+        ["The one plan", "vector_search(", "Its plan:", "downloads per hour", "95th percentile", "Your turn"]
+    {
         assert!(first.contains(part), "no {part} in\n{first}");
     }
     assert!(!first.contains('\u{1b}'), "no colours were asked for");

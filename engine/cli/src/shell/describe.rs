@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use triune_common::names::did_you_mean;
-use triune_common::{Error, Result};
+use triune_common::{Error, ErrorKind, Result};
 
 use super::Shell;
 use crate::catalog::{Catalog, FunctionEntry, TableEntry, matches_pattern, parse_name};
@@ -14,8 +14,18 @@ use crate::output::text::visible;
 use crate::output::{Format, TableOptions, open_sink};
 
 impl Shell {
+    /// The names now, or `cancelled` by Ctrl-C: tables may have to be opened for them.
+    async fn catalog(&mut self) -> Result<Catalog> {
+        self.interrupts.forget();
+        tokio::select! {
+            biased;
+            () = self.interrupts.pressed() => Err(Error::new(ErrorKind::Cancelled, "the names were not waited for")),
+            catalog = self.backend.catalog() => catalog,
+        }
+    }
+
     pub(super) async fn list_tables(&mut self, pattern: Option<&str>) -> Result<()> {
-        let catalog = self.backend.catalog().await;
+        let catalog = self.catalog().await?;
         let tables: Vec<&TableEntry> = catalog
             .tables
             .iter()
@@ -40,7 +50,7 @@ impl Shell {
     }
 
     pub(super) async fn describe(&mut self, name: &str) -> Result<()> {
-        let catalog = self.backend.catalog().await;
+        let catalog = self.catalog().await?;
         for table in find_tables(&catalog, name)? {
             let heading = format!("{} {}.{}\n", table.kind, visible(&table.schema), visible(&table.name));
             if self.settings.format == Format::Table {
@@ -107,7 +117,7 @@ impl Shell {
     }
 
     pub(super) async fn list_functions(&mut self, pattern: Option<&str>) -> Result<()> {
-        let catalog = self.backend.catalog().await;
+        let catalog = self.catalog().await?;
         let found: Vec<&FunctionEntry> = catalog
             .functions
             .iter()
@@ -125,7 +135,7 @@ impl Shell {
     }
 
     pub(super) async fn function_help(&mut self, name: Option<&str>) -> Result<()> {
-        let catalog = self.backend.catalog().await;
+        let catalog = self.catalog().await?;
         let Some(name) = name else {
             let mut names: Vec<&str> = catalog.functions.iter().map(|f| f.name.as_str()).collect();
             names.dedup();
@@ -157,7 +167,7 @@ impl Shell {
     }
 
     pub(super) async fn show_schema(&mut self, name: Option<&str>) -> Result<()> {
-        let catalog = self.backend.catalog().await;
+        let catalog = self.catalog().await?;
         let tables: Vec<&TableEntry> = match name {
             Some(name) => find_tables(&catalog, name)?,
             None => catalog.tables.iter().collect(),
