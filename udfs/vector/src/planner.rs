@@ -49,17 +49,23 @@ fn operator(op: &BinaryOperator) -> Option<Operator> {
         BinaryOperator::Plus => Operator::Arithmetic(Arithmetic::Add),
         BinaryOperator::Minus => Operator::Arithmetic(Arithmetic::Sub),
         BinaryOperator::Multiply => Operator::Arithmetic(Arithmetic::Mul),
-        BinaryOperator::Custom(name) => Operator::Distance(match name.as_str() {
-            "<->" => Metric::L2,
-            "<#>" => Metric::NegativeInnerProduct,
-            "<+>" => Metric::L1,
-            "<~>" => Metric::Hamming,
-            "<%>" => Metric::Jaccard,
-            "<=>" => return Some(Operator::Cosine),
-            _ => return None,
-        }),
+        BinaryOperator::Custom(name) => return named(name),
+        // OPERATOR(public.<->), as some clients write it.
+        BinaryOperator::PGCustomBinaryOperator(path) => return path.last().and_then(|name| named(name)),
         _ => return None,
     })
+}
+
+fn named(name: &str) -> Option<Operator> {
+    Some(Operator::Distance(match name {
+        "<->" => Metric::L2,
+        "<#>" => Metric::NegativeInnerProduct,
+        "<+>" => Metric::L1,
+        "<~>" => Metric::Hamming,
+        "<%>" => Metric::Jaccard,
+        "<=>" => return Some(Operator::Cosine),
+        _ => return None,
+    }))
 }
 
 /// The field of an operand. `None` for what cannot be a vector or has no type here: the other planners and

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float32Array, RecordBatch};
 use arrow::datatypes::{DataType, Schema};
+use datafusion::common::ParamValues;
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::scalar::ScalarValue;
 
 use crate::testing::{error, session, try_rows, value};
 use crate::types::VectorType;
@@ -386,6 +388,39 @@ async fn a_constant_is_prepared_in_the_plan() {
         assert_eq!(value.data_type(), ty.data_type(), "{query}");
         assert_eq!(metadata.as_ref().unwrap().inner()["ARROW:extension:name"], "triune.halfvec", "{query}");
     }
+}
+
+/// A parameter beside a vector is typed by an operator, and whatever is bound to one is converted.
+#[tokio::test]
+async fn parameters() {
+    let context = session();
+    let ty: VectorType = "VECTOR(2)".parse().unwrap();
+    for (expr, typed) in [("v <=> $1", true), ("$1 <-> v", true), ("l2_distance(v, $1)", false)] {
+        let sql = format!("SELECT {expr} FROM (SELECT '[3,4]'::VECTOR(2) AS v)");
+        let plan = context.state().create_logical_plan(&sql).await.unwrap();
+        let parameter = plan.get_parameter_types().unwrap()["$1"].clone();
+        assert_eq!(parameter, typed.then(|| ty.data_type()), "{expr}");
+        let text = ScalarValue::from("[3,4]");
+        let list =
+            ScalarValue::List(ScalarValue::new_list_nullable(&[3i64.into(), 4i64.into()], &DataType::Int64));
+        let vector = crate::types::parse_text("[3,4]", ty).unwrap();
+        for value in [text, list, vector] {
+            let bound =
+                plan.clone().replace_params_with_values(&ParamValues::from(vec![value.clone()])).unwrap();
+            let batches = context.execute_logical_plan(bound).await.unwrap().collect().await;
+            let batches = batches.unwrap_or_else(|e| panic!("{expr} {value}: {e}"));
+            let want: ArrayRef = Arc::new(Float32Array::from(vec![0.0]));
+            assert_eq!(batches[0].column(0), &want, "{expr} {value}");
+        }
+    }
+}
+
+/// A vector becomes a list again by DataFusion's own cast.
+#[tokio::test]
+async fn vectors_to_lists() {
+    assert_eq!(value("SELECT ('[1,2.5]'::VECTOR(2))::double[]").await, "[1.0, 2.5]");
+    assert_eq!(value("SELECT ('[1,2.5]'::VECTOR(2))::double[2]").await, "[1.0, 2.5]");
+    assert_eq!(value("SELECT array_length('[1,2.5]'::VECTOR(2))").await, "2");
 }
 
 /// `float[3]`, and columns of files whose child field has another name, are vectors as they are.

@@ -58,6 +58,15 @@ fn every_operator_becomes_its_function() {
 }
 
 #[test]
+fn operators_with_a_schema() {
+    for (name, metric) in [("<->", Metric::L2), ("<=>", Metric::Cosine)] {
+        let op = BinaryOperator::PGCustomBinaryOperator(vec!["public".to_owned(), name.to_owned()]);
+        let planned = plan(op, col("v"), lit("[1,2,3]")).unwrap().unwrap();
+        assert_eq!(distance_call(&planned).map(|call| call.metric), Some(metric));
+    }
+}
+
+#[test]
 fn a_spaceship_between_scalars_stays_equality() {
     for (left, right) in
         [(col("n"), lit(1)), (lit("a"), lit("b")), (col("l"), col("l")), (parameter(None), parameter(None))]
