@@ -35,7 +35,8 @@ pub struct S3Server {
 }
 
 fn python() -> Result<PathBuf, String> {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
+    let package = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let root = package.ancestors().find(|a| a.join("Cargo.lock").exists()).unwrap_or(&package);
     let usual = root.join(".venv").join("bin").join("python");
     let python = std::env::var_os("TRIUNE_TEST_PYTHON").map_or(usual, PathBuf::from);
     if python.exists() {
@@ -291,5 +292,59 @@ fn relay(client: TcpStream, to: SocketAddr, left: &AtomicU64, end: &AtomicBool) 
             }
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use datafusion::object_store::aws::AmazonS3Builder;
+    use datafusion::object_store::path::Path;
+    use datafusion::object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+    use futures::TryStreamExt;
+
+    /// The server does what the engine needs of S3, so that a test on it says something about S3.
+    #[tokio::test]
+    async fn the_server_knows_ranges_conditions_and_parts() {
+        let server = S3Server::start().unwrap();
+        server.create_bucket("lake").unwrap();
+        let store = AmazonS3Builder::new()
+            .with_endpoint(server.endpoint())
+            .with_allow_http(true)
+            .with_bucket_name("lake")
+            .with_region(REGION)
+            .with_access_key_id(KEY_ID)
+            .with_secret_access_key(SECRET)
+            .build()
+            .unwrap();
+        let path = Path::from("a/x.txt");
+        store.put(&path, "hello world".into()).await.unwrap();
+        assert_eq!(store.get_range(&path, 6..11).await.unwrap().as_ref(), b"world");
+        assert_eq!(store.head(&path).await.unwrap().size, 11);
+
+        let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        let second = store.put_opts(&path, "other".into(), create.clone()).await;
+        assert!(matches!(second, Err(Error::AlreadyExists { .. })), "{second:?}");
+        store.put_opts(&Path::from("a/new"), "first".into(), create).await.unwrap();
+
+        let large = Path::from("a/large");
+        let mut upload = store.put_multipart(&large).await.unwrap();
+        upload.put_part(vec![1_u8; 6 << 20].into()).await.unwrap();
+        upload.put_part(vec![2_u8; 100].into()).await.unwrap();
+        upload.complete().await.unwrap();
+        assert_eq!(store.head(&large).await.unwrap().size, (6 << 20) + 100);
+        assert_eq!(store.get_range(&large, (6 << 20) - 1..(6 << 20) + 1).await.unwrap().as_ref(), [1, 2]);
+
+        let mut names: Vec<String> = store
+            .list(Some(&Path::from("a")))
+            .map_ok(|m| m.location.to_string())
+            .try_collect()
+            .await
+            .unwrap();
+        names.sort();
+        assert_eq!(names, ["a/large", "a/new", "a/x.txt"]);
+        store.delete(&path).await.unwrap();
+        assert!(matches!(store.head(&path).await, Err(Error::NotFound { .. })));
     }
 }

@@ -191,6 +191,7 @@ impl CsvReader {
             columns: layout.columns.fields().iter().map(|f| f.name().clone()).collect(),
             from,
             pad_short_rows: self.options.pad_short_rows,
+            header: self.options.header,
         });
         let finish = Finish::new(&self.options, &layout, &job);
         Ok(raw

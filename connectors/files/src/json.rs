@@ -14,25 +14,28 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema};
 use arrow::json::ReaderBuilder;
 use arrow::json::reader::{Decoder, infer_json_schema};
 use bytes::{Buf, Bytes};
-use datafusion::catalog::Session;
 use datafusion::common::{DataFusionError, Result};
-use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
-use datafusion::datasource::file_format::json::JsonFormat;
-use datafusion::datasource::physical_plan::{FileOpener, JsonOpener};
 use datafusion_datasource::{RangeCalculation, calculate_range};
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use object_store::path::Path;
-use object_store::{GetOptions, ObjectMeta, ObjectStore};
-use triune_common::Error;
+use object_store::{GetOptions, ObjectStore};
+use serde::de::IgnoredAny;
+use triune_common::{Error, ErrorKind};
 use triune_object_store::find_error;
 
 use crate::errors::{bad_file, of_file};
-use crate::sample::{contents, read_head};
+use crate::sample::{Head, contents, read_head};
 use crate::source::{Batches, FileReader, ReadJob};
 
+mod array;
+
+use array::Unwrapped;
+
+/// An array's sample, whatever its line breaks.
+const ARRAY_SAMPLE: usize = 8 << 20;
 /// How far an error is searched for, to name its line.
 const LOOK_AT: usize = 256 << 20;
 
@@ -56,51 +59,59 @@ pub(crate) async fn has_lines(
 
 /// The schema of one file, from a sample of its records.
 pub(crate) async fn infer(
-    state: &dyn Session,
     store: &Arc<dyn ObjectStore>,
-    meta: &ObjectMeta,
+    path: &Path,
     name: &str,
     compression: FileCompressionType,
     lines: bool,
     sample: usize,
 ) -> triune_common::Result<Schema> {
-    let schema = if lines {
-        let mut counted = 0;
-        let mut found = 0;
-        let head = read_head(store, &meta.location, compression, |bytes| {
-            found += bytes[counted..].iter().filter(|b| **b == b'\n').count();
-            counted = bytes.len();
-            found >= sample
-        })
-        .await
-        .map_err(|e| of_file(name, e))?;
-        let end = if head.complete {
-            head.bytes.len()
-        } else {
-            head.bytes.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1)
-        };
-        if end == 0 && !head.bytes.is_empty() {
-            return Err(bad_file(name, "the first record is longer than 64 MiB"));
-        }
-        match infer_json_schema(BufReader::new(Cursor::new(&head.bytes[..end])), Some(sample)) {
-            Ok((schema, _)) => schema,
-            Err(e) => return Err(broken(&head.bytes[..end], name, &e.to_string())),
-        }
-    } else {
-        let format = JsonFormat::default()
-            .with_newline_delimited(false)
-            .with_file_compression_type(compression)
-            .with_schema_infer_max_rec(sample);
-        let schema = format
-            .infer_schema(state, store, std::slice::from_ref(meta))
-            .await
-            .map_err(|e| of_file(name, e))?;
-        schema.as_ref().clone()
+    let mut counted = 0;
+    let mut found = 0;
+    let head = read_head(store, path, compression, |bytes| {
+        found += bytes[counted..].iter().filter(|b| **b == b'\n').count();
+        counted = bytes.len();
+        // An array may stand on a single line.
+        found >= sample || (!lines && counted >= ARRAY_SAMPLE)
+    })
+    .await
+    .map_err(|e| of_file(name, e))?;
+    let records = match lines {
+        true => whole_lines(&head, name)?,
+        false => whole_records(&head, name)?,
+    };
+    let schema = match infer_json_schema(BufReader::new(Cursor::new(&records)), Some(sample)) {
+        Ok((schema, _)) => schema,
+        Err(e) => return Err(broken(&head, lines, name, &e.to_string())),
     };
     if schema.fields().is_empty() {
         return Err(bad_file(name, "no record has a key"));
     }
     Ok(Schema::new(schema.fields().iter().map(|f| known(f)).collect::<Fields>()))
+}
+
+fn whole_lines(head: &Head, name: &str) -> triune_common::Result<Vec<u8>> {
+    let end = match head.complete {
+        true => head.bytes.len(),
+        false => head.bytes.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1),
+    };
+    if end == 0 {
+        return Err(bad_file(name, "the first record is longer than 64 MiB"));
+    }
+    Ok(head.bytes[..end].to_vec())
+}
+
+/// The records of an array that the head has to their ends.
+fn whole_records(head: &Head, name: &str) -> triune_common::Result<Vec<u8>> {
+    let mut array = Unwrapped::default();
+    let mut records = array.take(&head.bytes).map_err(|what| bad_file(name, what))?;
+    if head.complete {
+        array.finish().map_err(|what| bad_file(name, what))?;
+    } else {
+        let end = array.last_end().ok_or_else(|| bad_file(name, "the first record is longer than 64 MiB"))?;
+        records.truncate(end);
+    }
+    Ok(records)
 }
 
 /// A key that was NULL throughout the sample may hold anything: text can.
@@ -115,19 +126,32 @@ fn known(field: &Field) -> FieldRef {
 }
 
 /// The error of a text that is no JSON, with the line.
-fn broken(text: &[u8], name: &str, otherwise: &str) -> Error {
-    for (n, line) in text.split(|b| *b == b'\n').enumerate() {
-        if line.iter().all(u8::is_ascii_whitespace) {
+fn broken(head: &Head, lines: bool, name: &str, otherwise: &str) -> Error {
+    let at = |line: usize, what: &serde_json::Error| {
+        let what = what.to_string();
+        let what = what.split(" at line ").next().unwrap_or_default();
+        Error::data(format!("\"{name}\", line {line}: the record is no JSON ({what})"))
+    };
+    if !lines {
+        if let Err(e) = serde_json::from_slice::<IgnoredAny>(&head.bytes)
+            && (head.complete || !e.is_eof())
+        {
+            return at(e.line(), &e);
+        }
+        return bad_file(name, otherwise.trim_start_matches("Json error: "));
+    }
+    let mut rest = head.bytes.split(|b| *b == b'\n').enumerate().peekable();
+    while let Some((n, line)) = rest.next() {
+        let is_cut = rest.peek().is_none() && !head.complete;
+        if is_cut || line.iter().all(u8::is_ascii_whitespace) {
             continue;
         }
-        match serde_json::from_slice::<serde_json::Value>(line) {
-            Ok(serde_json::Value::Object(_)) => {}
-            Ok(_) => return Error::data(format!("\"{name}\", line {}: the record is no object", n + 1)),
-            Err(e) => {
-                let what = e.to_string();
-                let what = what.split(" at line ").next().unwrap_or(&what);
-                return Error::data(format!("\"{name}\", line {}: the record is no JSON ({what})", n + 1));
+        match serde_json::from_slice::<IgnoredAny>(line) {
+            Ok(_) if line.iter().find(|b| !b.is_ascii_whitespace()) != Some(&b'{') => {
+                return Error::data(format!("\"{name}\", line {}: the record is no object", n + 1));
             }
+            Ok(_) => {}
+            Err(e) => return at(n + 1, &e),
         }
     }
     bad_file(name, otherwise.trim_start_matches("Json error: "))
@@ -150,18 +174,21 @@ impl FileReader for JsonReader {
     }
 
     fn read(&self, job: ReadJob) -> BoxFuture<'static, Result<Batches>> {
-        if self.lines { read_lines(job).boxed() } else { read_array(job).boxed() }
+        read(job, self.lines).boxed()
     }
 }
 
-async fn read_lines(job: ReadJob) -> Result<Batches> {
+async fn read(job: ReadJob, lines: bool) -> Result<Batches> {
     let range = match calculate_range(&job.file, &job.store, None).await? {
         RangeCalculation::Range(range) => range,
         RangeCalculation::TerminateEarly => return Ok(futures::stream::empty().boxed()),
     };
     job.scanned.add(range.as_ref().map_or(job.file.object_meta.size, |r| r.end - r.start) as usize);
     let options = GetOptions { range: range.map(Into::into), ..Default::default() };
-    let bytes = contents(&job.store, job.file.path(), job.compression, options).await?;
+    let mut bytes = contents(&job.store, job.file.path(), job.compression, options).await?;
+    if !lines {
+        bytes = unwrapped(bytes, job.name.clone());
+    }
     let decoder = ReaderBuilder::new(Arc::clone(&job.wanted))
         .with_batch_size(job.batch_size)
         .with_coerce_primitive(true)
@@ -173,40 +200,45 @@ async fn read_lines(job: ReadJob) -> Result<Batches> {
             async move {
                 match batch {
                     Ok(batch) => Ok(batch),
-                    Err(e) => Err(explain(&job, e).await.into()),
+                    Err(e) => Err(explain(&job, lines, e).await.into()),
                 }
             }
         })
         .boxed())
 }
 
-/// DataFusion's reader of arrays, which needs the file from its start.
-async fn read_array(job: ReadJob) -> Result<Batches> {
-    job.scanned.add(job.file.object_meta.size as usize);
-    let opener = JsonOpener::new(
-        job.batch_size,
-        Arc::clone(&job.wanted),
-        job.compression,
-        Arc::clone(&job.store),
-        false,
-    );
-    opener.open(job.file)?.await
+/// The records of an array; its end is checked.
+fn unwrapped(input: BoxStream<'static, Result<Bytes>>, name: String) -> BoxStream<'static, Result<Bytes>> {
+    let start = (input, Unwrapped::default(), name);
+    futures::stream::try_unfold(start, |(mut input, mut array, name)| async move {
+        match input.next().await.transpose()? {
+            Some(piece) => {
+                let records = array.take(&piece).map_err(|what| bad_file(&name, what))?;
+                Ok(Some((Bytes::from(records), (input, array, name))))
+            }
+            None => {
+                array.finish().map_err(|what| bad_file(&name, what))?;
+                Ok(None)
+            }
+        }
+    })
+    .boxed()
 }
 
 /// Reads a file again to find the line that is wrong; only done once something is.
-async fn explain(job: &ReadJob, error: DataFusionError) -> Error {
+async fn explain(job: &ReadJob, lines: bool, error: DataFusionError) -> Error {
     if let Some(ours) = find_error(&error) {
         return ours;
     }
-    let head = read_head(&job.store, job.file.path(), job.compression, |bytes| bytes.len() >= LOOK_AT).await;
-    match head {
-        Ok(head) => {
-            let found = of_file(&job.name, error);
-            let text = found.message().to_owned();
-            let plain = text.strip_prefix(&format!("\"{}\": ", job.name)).unwrap_or(&text);
-            broken(&head.bytes, &job.name, plain)
-        }
-        Err(_) => of_file(&job.name, error),
+    let plain = of_file(&job.name, error);
+    let what = plain
+        .message()
+        .strip_prefix(&format!("\"{}\": ", job.name))
+        .unwrap_or_else(|| plain.message())
+        .to_owned();
+    match read_head(&job.store, job.file.path(), job.compression, |bytes| bytes.len() >= LOOK_AT).await {
+        Ok(head) if plain.kind() == ErrorKind::Data => broken(&head, lines, &job.name, &what),
+        _ => plain,
     }
 }
 
@@ -238,14 +270,19 @@ fn decode(decoder: Decoder, input: BoxStream<'static, Result<Bytes>>) -> Batches
 
 #[cfg(test)]
 mod tests {
-    use super::broken;
+    use super::{Head, broken};
 
     #[test]
     fn the_broken_line_is_named() {
-        let e = broken(b"{\"a\":1}\n\n{\"a\":}\n", "f", "?").to_string();
+        let broken = |text: &str, lines| {
+            let head = Head { bytes: text.as_bytes().to_vec(), complete: true };
+            broken(&head, lines, "f", "Json error: odd").to_string()
+        };
+        let e = broken("{\"a\":1}\n\n{\"a\":}\n", true);
         assert!(e.starts_with("\"f\", line 3: the record is no JSON"), "{e}");
-        let e = broken(b"{\"a\":1}\n[1]\n", "f", "?").to_string();
+        let e = broken("{\"a\":1}\n[1]\n", true);
         assert_eq!(e, "\"f\", line 2: the record is no object");
-        assert_eq!(broken(b"{\"a\":1}\n", "f", "Json error: odd").to_string(), "\"f\": odd");
+        assert_eq!(broken("{\"a\":1}\n", true), "\"f\": odd");
+        assert!(broken("[{\"a\":1},\n{\"a\":}]", false).starts_with("\"f\", line 2:"));
     }
 }

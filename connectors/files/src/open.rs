@@ -335,8 +335,7 @@ impl Opener<'_> {
         let inferred = self
             .merged(&files, |meta, name| async move {
                 let compression = self.compression(meta);
-                json::infer(self.state, self.store, meta, &name, compression, lines, self.options.sample)
-                    .await
+                json::infer(self.store, &meta.location, &name, compression, lines, self.options.sample).await
             })
             .await?;
         Ok((inferred, lines))

@@ -136,8 +136,14 @@ fn canonical(kind: FileKind, given: &str, writing: bool) -> Result<String> {
         return Err(Error::invalid(format!("option {given} is a credential and does not belong to a table"))
             .with_hint("write CREATE SECRET name (TYPE s3, KEY_ID '…', SECRET '…', SCOPE 's3://bucket')"));
     }
-    let names = known_options(kind);
-    let near = did_you_mean(name, names.iter().map(String::as_str));
+    let parquet = if kind == FileKind::Parquet { parquet_options() } else { Vec::new() };
+    let candidates = rows(kind)
+        .iter()
+        .chain(COMMON)
+        .filter(|(_, _, u)| fits(*u))
+        .flat_map(|(name, others, _)| std::iter::once(*name).chain(others.iter().copied()))
+        .chain(parquet.iter().map(String::as_str));
+    let near = did_you_mean(name, candidates);
     let accepted = if kind == FileKind::Parquet {
         "accepted are hive_partitioning, union_by_name and DataFusion's options for Parquet".to_owned()
     } else {

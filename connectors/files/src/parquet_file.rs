@@ -5,14 +5,16 @@
 //! gets bytes from is ours.
 
 use std::ops::Range;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use datafusion::catalog::Session;
 use datafusion::common::{DataFusionError, Result};
 use datafusion::config::TableParquetOptions;
-use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
+use datafusion::datasource::file_format::{FileFormat, FileMeta};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
 use datafusion::datasource::physical_plan::parquet::{
@@ -24,7 +26,7 @@ use datafusion::execution::cache::cache_manager::FileMetadataCache;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use object_store::{ObjectMeta, ObjectStore};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::errors::ParquetError;
@@ -33,6 +35,7 @@ use triune_common::{Error, ErrorKind};
 use url::Url;
 
 use crate::errors::{file_name, of_file};
+use crate::locations::store_error;
 
 /// The shortest Parquet file: magic, an empty footer's length, magic.
 const SHORTEST: u64 = 12;
@@ -52,12 +55,54 @@ pub(crate) async fn infer(
     if meta.size < SHORTEST {
         return Err(broken(name, &format!("it has {} bytes, too few for a footer", meta.size)));
     }
-    let schema = format(options)
-        .infer_schema(state, store, std::slice::from_ref(meta))
-        .await
-        .map_err(|e| of_parquet(name, e))?;
+    check_local_footer(store, meta, name).await?;
+    let format = format(options);
+    let schema = guarded(name, format.infer_schema(state, store, std::slice::from_ref(meta))).await?;
     Ok(schema.as_ref().clone())
 }
+
+/// The statistics and the order of rows that a file's footer tells.
+pub(crate) async fn describe(
+    state: &dyn Session,
+    store: &Arc<dyn ObjectStore>,
+    meta: &ObjectMeta,
+    name: &str,
+    options: &TableParquetOptions,
+    file_schema: &SchemaRef,
+) -> triune_common::Result<FileMeta> {
+    let format = format(options);
+    guarded(name, format.infer_stats_and_ordering(state, store, Arc::clone(file_schema), meta)).await
+}
+
+/// The footer's decoder computes with lengths before it checks them; a damaged file must not end the process.
+async fn guarded<T>(name: &str, work: impl Future<Output = Result<T>>) -> triune_common::Result<T> {
+    match AssertUnwindSafe(work).catch_unwind().await {
+        Ok(done) => done.map_err(|e| of_parquet(name, e)),
+        Err(_) => Err(broken(name, "its footer is damaged")),
+    }
+}
+
+/// Where it costs nothing, the usual damages are told apart before the decoder sees them.
+async fn check_local_footer(
+    store: &Arc<dyn ObjectStore>,
+    meta: &ObjectMeta,
+    name: &str,
+) -> triune_common::Result<()> {
+    if !name.starts_with('/') {
+        return Ok(());
+    }
+    let tail = store.get_range(&meta.location, meta.size - 8..meta.size).await.map_err(store_error)?;
+    let Some((length, magic)) = tail.split_first_chunk::<4>() else { return Ok(()) };
+    if magic != b"PAR1" && magic != b"PARE" {
+        return Err(broken(name, NO_FOOTER));
+    }
+    if u64::from(u32::from_le_bytes(*length)) > meta.size - SHORTEST {
+        return Err(broken(name, "its footer claims to be longer than the file"));
+    }
+    Ok(())
+}
+
+const NO_FOOTER: &str = "its end has no footer; it may be another format, or have been cut off";
 
 /// The source of a scan.
 pub(crate) fn source(
@@ -90,9 +135,7 @@ pub(crate) fn of_parquet(name: &str, error: DataFusionError) -> Error {
     }
     let prefix = format!("\"{name}\": ");
     match found.message().strip_prefix(&prefix) {
-        Some(what) if what.contains("Corrupt footer") || what.contains("magic") => {
-            broken(name, "its end has no footer; it may be another format, or have been cut off")
-        }
+        Some(what) if what.contains("Corrupt footer") || what.contains("magic") => broken(name, NO_FOOTER),
         Some(what) => broken(name, what),
         None => found,
     }
@@ -163,13 +206,13 @@ impl AsyncFileReader for NamedReader {
         options: Option<&'a ArrowReaderOptions>,
     ) -> BoxFuture<'a, parquet::errors::Result<Arc<ParquetMetaData>>> {
         async move {
-            DFParquetMetadata::new(&self.store, &self.meta)
+            let footer = DFParquetMetadata::new(&self.store, &self.meta)
                 .with_file_metadata_cache(Some(Arc::clone(&self.cache)))
                 .with_metadata_size_hint(self.metadata_size_hint)
-                .with_page_index_policy(options.map(ArrowReaderOptions::column_index_policy))
-                .fetch_metadata()
+                .with_page_index_policy(options.map(ArrowReaderOptions::column_index_policy));
+            guarded(&self.name, footer.fetch_metadata())
                 .await
-                .map_err(|e| named(&self.name, e))
+                .map_err(|e| ParquetError::External(Box::new(e)))
         }
         .boxed()
     }

@@ -16,7 +16,6 @@ use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::stats::Precision;
 use datafusion::common::{DFSchema, DataFusionError, Result, ScalarValue, Statistics};
 use datafusion::config::TableParquetOptions;
-use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::listing::helpers::expr_applicable_for_cols;
@@ -251,10 +250,8 @@ impl FileTable {
         {
             return Ok((Arc::clone(statistics), ordering.clone()));
         }
-        let found = parquet_file::format(options)
-            .infer_stats_and_ordering(state, store, Arc::clone(&self.file_schema), meta)
-            .await
-            .map_err(|e| parquet_file::of_parquet(&self.name(meta), e))?;
+        let found =
+            parquet_file::describe(state, store, meta, &self.name(meta), options, &self.file_schema).await?;
         let statistics = Arc::new(found.statistics);
         let entry = (meta.clone(), Arc::clone(&statistics), found.ordering.clone());
         self.known.lock().insert(meta.location.clone(), entry);

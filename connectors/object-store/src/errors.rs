@@ -137,7 +137,9 @@ fn translate(error: &StoreError, place: &Place, doing: &str, path: &str) -> Opti
                 .with_hint("set REGION in CREATE SECRET, or AWS_REGION"),
         );
     }
-    if text.contains("non-partial response when range requested") {
+    if text.contains("non-partial response when range requested")
+        || text.contains("Range request not supported")
+    {
         return Some(
             Error::unsupported(format!("{} cannot send parts of \"{object}\"", place.container()))
                 .with_hint("its answers ignore Range; copy the file to a local disk or a bucket first"),

@@ -178,7 +178,7 @@ impl SecretSpec {
         Ok(this)
     }
 
-    /// A secret from a name that [`SecretSpec`] did not check, for what was stored by an older version.
+    /// An option's value, if it is there and not empty.
     pub(crate) fn get(&self, option: &str) -> Option<&str> {
         self.options.get(option).map(|v| v.expose().as_str()).filter(|v| !v.is_empty())
     }

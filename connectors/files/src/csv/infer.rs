@@ -53,6 +53,7 @@ pub(crate) async fn infer(
         columns,
         from: 0,
         pad_short_rows: options.pad_short_rows,
+        header: options.header,
     };
     let expected = first.fields;
     let ragged =

@@ -45,6 +45,7 @@ pub(crate) struct Locator {
     /// Where the part of the file begins.
     pub(crate) from: u64,
     pub(crate) pad_short_rows: bool,
+    pub(crate) header: bool,
 }
 
 impl Locator {
@@ -58,7 +59,7 @@ impl Locator {
             if let Some(record) = self.first(|r, _| self.is_ragged(r)).await {
                 return self.ragged(record);
             }
-            return bad_file(&self.name, "a row has not as many fields as the header").with_hint(PADDING);
+            return bad_file(&self.name, "the rows have different numbers of fields").with_hint(PADDING);
         }
         if let Some(found) = BAD_VALUE.captures(&text) {
             let value: String = found[1].chars().take(100).collect();
@@ -105,10 +106,11 @@ impl Locator {
     pub(crate) fn ragged(&self, record: Record) -> Error {
         let fields = |n: usize| if n == 1 { "1 field".to_owned() } else { format!("{n} fields") };
         let error = Error::data(format!(
-            "\"{}\", line {}: the row has {}, the header has {}",
+            "\"{}\", line {}: the row has {}, the {} has {}",
             self.name,
             record.line,
             fields(record.fields),
+            if self.header { "header" } else { "first row" },
             self.columns.len()
         ));
         if record.fields < self.columns.len() { error.with_hint(PADDING) } else { error }

@@ -183,7 +183,14 @@ async fn broken_json() {
         &["b.ndjson\", line 2", "no object"],
     );
     f.write("c.json", "[{\"a\":1},");
-    check(&opening(&f, "c.json", FileKind::Json).await, ErrorKind::Data, &["c.json"]);
+    check(&opening(&f, "c.json", FileKind::Json).await, ErrorKind::Data, &["c.json", "the array has no end"]);
+    let objects: Vec<String> = (0..30_000).map(|i| format!("{{\"a\":{i}}}")).collect();
+    f.write("late.json", format!("[{}", objects.join(",\n")));
+    check(
+        &reading(&f, "late.json", FileKind::Json).await,
+        ErrorKind::Data,
+        &["late.json", "the array has no end"],
+    );
     f.write("d.json", "hello");
     check(&opening(&f, "d.json", FileKind::Json).await, ErrorKind::Data, &["d.json"]);
     let mut text = String::new();

@@ -5,4 +5,10 @@ mod bad_input;
 #[cfg(test)]
 mod reading;
 #[cfg(test)]
+mod s3;
+#[cfg(test)]
+#[path = "../../../../tests/src/s3.rs"]
+#[expect(dead_code, unreachable_pub, reason = "shared with the tests of the whole")]
+mod s3_server;
+#[cfg(test)]
 mod support;

@@ -26,6 +26,10 @@ impl Fixture {
 
     pub(crate) fn with_config(config: SessionConfig) -> Self {
         let registry = StoreRegistry::with_settings(None, StoreLimits::default(), Environment::default());
+        Self::on(registry, config)
+    }
+
+    pub(crate) fn on(registry: Arc<StoreRegistry>, config: SessionConfig) -> Self {
         let runtime = RuntimeEnvBuilder::new().with_object_store_registry(registry).build_arc().unwrap();
         let state = SessionStateBuilder::new()
             .with_config(config)
@@ -92,13 +96,23 @@ impl Fixture {
         options: &[(&str, &str)],
         partition_by: &[&str],
     ) -> Result<()> {
-        let input = self.ctx.state().create_logical_plan(sql).await?;
-        let options = options.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
         let mut path = self.path(name);
         if name.ends_with('/') && !path.ends_with('/') {
             path.push('/');
         }
-        let target = copy_target(&path, None, options, !partition_by.is_empty())?;
+        self.copy_to(sql, &path, options, partition_by).await
+    }
+
+    pub(crate) async fn copy_to(
+        &self,
+        sql: &str,
+        path: &str,
+        options: &[(&str, &str)],
+        partition_by: &[&str],
+    ) -> Result<()> {
+        let input = self.ctx.state().create_logical_plan(sql).await?;
+        let options = options.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        let target = copy_target(path, None, options, !partition_by.is_empty())?;
         let plan = LogicalPlan::Copy(CopyTo::new(
             Arc::new(input),
             target.output_url(),
