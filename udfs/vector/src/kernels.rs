@@ -15,6 +15,7 @@ mod dispatch;
 pub(crate) mod doubles;
 mod float;
 mod int;
+mod measure;
 mod metric;
 mod pairwise;
 mod portable;

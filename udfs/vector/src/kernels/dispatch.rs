@@ -58,8 +58,9 @@ macro_rules! entries {
             use super::*;
             use crate::kernels::bits::{self, BitMeasure, Hamming, Jaccard};
             use crate::kernels::dispatch::{ByBitMeasure, ByMeasure, Table};
-            use crate::kernels::float::{self, Cosine, Dot, L1, L2, L2Squared, Measure};
+            use crate::kernels::float;
             use crate::kernels::int::{self, IntCosine, IntDot, IntL1, IntL2, IntL2Squared, IntMeasure};
+            use crate::kernels::measure::{Cosine, Dot, L1, L2, L2Squared, Measure};
             use crate::kernels::simd::Element;
 
             $(#[$feature])?

@@ -4,7 +4,7 @@
 //! a column that is searched often should be a `VECTOR`.
 
 use super::Metric;
-use super::float::cosine_distance;
+use super::measure::cosine_distance;
 
 /// `a` and `b` are of one length; `metric` is none of the two for bits.
 pub(crate) fn distance(metric: Metric, a: &[f64], b: &[f64]) -> f64 {

@@ -4,7 +4,7 @@
 //! rounded `f32` of the exact value (cosine: of an `f64` quotient of exact sums). *Limits*: `d` ≤ 65,535,
 //! so that a lane's `i32` sum of at most `d/8 · 2 · 255²` cannot overflow. *Cost*: one pass over the rows.
 
-use super::float::cosine_distance;
+use super::measure::cosine_distance;
 use super::simd::Ints;
 use crate::types::MAX_DIMS;
 

@@ -8,7 +8,7 @@
 //!   Portable · Avx2 · Avx512 · Avx512Vnni · Neon
 //! ```
 //!
-//! The arithmetic itself is written once over these traits (`float.rs`, `int.rs`, `bits.rs`), every
+//! The arithmetic itself is written once over these traits (`float.rs`, `measure.rs`, `int.rs`, `bits.rs`), every
 //! function of it `#[inline(always)]`, and compiled once per processor by the `#[target_feature]`
 //! entry points at the end of the processor's file.
 //!
