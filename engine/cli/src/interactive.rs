@@ -29,6 +29,8 @@ use crate::shell::{Flow, Origin, Shell, Stop};
 use prompt::SqlPrompt;
 
 const MENU: &str = "completion_menu";
+/// Beside letters and digits: what names, qualified names, paths and commands are made of.
+const WORD_CHARS: &str = "_.\"/\\-~";
 const LEAVE_HINT: &str = "Press Ctrl-C again to leave, or type \\q.";
 
 /// Hands a text on when its statements are complete.
@@ -125,7 +127,9 @@ fn editor(completer: SqlCompleter, highlighter: SqlHighlighter) -> Reedline {
         .with_name(MENU)
         .with_marker("")
         // What stands after the cursor says which columns there are.
-        .with_input_mode(InputMode::FullBuffer);
+        .with_input_mode(InputMode::FullBuffer)
+        // Anything else ends the word, and with it the menu: Enter must run the statement again.
+        .with_word_chars(WORD_CHARS);
     let colours = Palette::for_terminal(true).is_enabled();
     let editor = Reedline::create()
         .with_completer(Box::new(completer))

@@ -92,7 +92,7 @@ impl Drop for Progress {
 }
 
 fn line(numbers: Option<Numbers>, elapsed: Duration) -> String {
-    let Some(n) = numbers else { return format!("planning  {}", coarse(elapsed)) };
+    let Some(n) = numbers else { return format!("working  {}", coarse(elapsed)) };
     let mut out = count(n.rows, "row");
     if n.bytes > 0 {
         out.push_str(&format!("  {}", bytes(n.bytes)));
@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn lines() {
         let s = Duration::from_millis(3200);
-        assert_eq!(line(None, s), "planning  3.2 s");
+        assert_eq!(line(None, s), "working  3.2 s");
         let n = Numbers { rows: 12_345_678, bytes: 1_200_000_000, fraction: None };
         assert_eq!(line(Some(n), s), "12,345,678 rows  1.2 GB  3.2 s");
         assert_eq!(
@@ -143,7 +143,7 @@ mod tests {
         );
         assert_eq!(
             line(Some(Numbers { rows: 0, bytes: 0, fraction: Some(0.0) }), s),
-            "0 rows                           0%  3.2 s"
+            "0 rows                         0%  3.2 s"
         );
         assert_eq!(line(Some(Numbers { rows: 1, bytes: 0, fraction: Some(f64::NAN) }), s), "1 row  3.2 s");
     }

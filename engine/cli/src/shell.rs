@@ -179,15 +179,17 @@ impl Shell {
         end: bool,
     ) -> Result<(Flow, usize), Stop> {
         let script = script::split(text, end);
+        // Lines are counted from piece to piece: a script may have very many of them.
+        let (mut line, mut counted) = (first_line, 0);
         for piece in &script.pieces {
+            line += text[counted..piece.offset()].matches('\n').count();
+            counted = piece.offset();
             let result = match piece {
-                Piece::Statement { text: sql, offset } => {
-                    let line = first_line + script::line_of(text, *offset) - 1;
+                Piece::Statement { text: sql, .. } => {
                     self.run_statement(origin, line, sql).await.map(|()| Flow::Continue)
                 }
-                Piece::Command { text: command, offset } => {
-                    let line = first_line + script::line_of(text, *offset) - 1;
-                    // Boxed: a command may run a file of statements.
+                // Boxed: a command may run a file of statements.
+                Piece::Command { text: command, .. } => {
                     Box::pin(self.run_command(origin, line, command)).await
                 }
             };

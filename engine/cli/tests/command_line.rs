@@ -235,6 +235,44 @@ fn a_closed_pipe_ends_quietly() {
 }
 
 #[test]
+fn an_interrupt_has_its_own_status() {
+    let home = tempfile::tempdir().unwrap();
+    let child = triune(home.path())
+        .args([
+            "--keep-going",
+            "-c",
+            "SELECT sum(value % 7) FROM generate_series(1, 1000000000000)",
+            "-c",
+            "SELECT 1",
+        ])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    assert_eq!(stderr(&output), "cancelled\n");
+    assert_eq!(output.stdout, b"");
+}
+
+#[test]
+fn a_long_script_is_not_slow() {
+    let home = tempfile::tempdir().unwrap();
+    // Ten megabytes of one statement, and many small commands after it.
+    let text = format!(
+        "SELECT length('{}') AS n;\n{}SELECT\nwrong;\n",
+        "x".repeat(10_000_000),
+        "\\x off\n".repeat(200)
+    );
+    write(home.path(), "long.sql", &text);
+    let output = triune(home.path()).args(["--format", "csv", "-f", "long.sql"]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "n\n10000000\n");
+    assert!(stderr(&output).contains("long.sql:203: error["), "{}", stderr(&output));
+}
+
+#[test]
 fn the_init_file_runs_first() {
     let home = tempfile::tempdir().unwrap();
     write(home.path(), ".triunerc", ".mode csv\nCREATE VIEW initial AS SELECT 7 AS n;\n");

@@ -81,6 +81,12 @@ fn tab_completes_tables_columns_and_keywords() {
     t.expect("p.title FROM");
     t.send("\x1b[F\r");
     t.expect("│ serde   │");
+    t.expect_prompt();
+    // Several candidates open a menu, and typing on closes it.
+    t.send("SELECT t\t");
+    t.expect("timestamp");
+    t.enter("itle || '!' AS loud FROM packages_of_today;");
+    t.expect("│ serde!  │");
     t.enter("\\q");
     t.end();
 }

@@ -80,12 +80,17 @@ impl Shell {
                 Event::Started(started) => schema = Some(started.schema),
                 Event::Batch(batch) => rows.push(batch),
                 Event::Finished => break,
-                Event::Failed(e) => {
-                    return Err(Error::new(
+                // An engine that does not know the statement.
+                Event::Failed(e)
+                    if matches!(
                         e.kind(),
-                        format!("the indexes cannot be listed: {}", e.message()),
-                    ));
+                        ErrorKind::Syntax | ErrorKind::Invalid | ErrorKind::Unsupported
+                    ) =>
+                {
+                    return Err(Error::unsupported("this version does not list indexes")
+                        .with_hint("EXPLAIN says whether a search uses one"));
                 }
+                Event::Failed(e) => return Err(e),
             }
         }
         let Some(schema) = schema else { return Ok(()) };
