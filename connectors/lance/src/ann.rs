@@ -42,7 +42,9 @@ use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::execution_props::ExecutionProps;
+use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::utils::split_conjunction;
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::create_physical_expr;
 use datafusion::physical_plan::ExecutionPlan;
 use triune_common::{Error, Result};
@@ -132,13 +134,16 @@ pub async fn plan_ann(provider: &LanceProvider, request: AnnRequest) -> Result<A
     let mut fixed = Vec::new();
     if let Some(filter) = &request.filter {
         let schema = DFSchema::try_from(Arc::clone(&table.schema)).map_err(Error::from)?;
+        let types = ExprSimplifier::new(SimplifyContext::default());
         for condition in split_conjunction(filter) {
             if !is_row_condition(condition)? {
                 return Err(Error::unsupported(format!(
                     "a vector search cannot apply {condition} before it"
                 )));
             }
-            fixed.push(create_physical_expr(&unqualified(condition)?, &schema, &ExecutionProps::new())?);
+            // The planner has done this for conditions of a statement; for others it does no harm.
+            let condition = types.coerce(unqualified(condition)?, &schema)?;
+            fixed.push(create_physical_expr(&condition, &schema, &ExecutionProps::new())?);
         }
     }
 

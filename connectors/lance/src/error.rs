@@ -151,7 +151,20 @@ fn tidy(message: &str) -> String {
     while let Some(shorter) = PREFIXES.iter().find_map(|p| text.strip_prefix(p)) {
         text = shorter;
     }
-    text.trim_end_matches('.').to_owned()
+    without_xml(text.trim_end_matches('.'))
+}
+
+/// `…: 404 Not Found: NoSuchBucket: The specified bucket does not exist` for what S3 says in XML.
+fn without_xml(text: &str) -> String {
+    let Some(start) = text.find("<?xml").or_else(|| text.find("<Error>")) else { return text.to_owned() };
+    let between = |name: &str| {
+        let (open, close) = (format!("<{name}>"), format!("</{name}>"));
+        let from = text[start..].find(&open)? + start + open.len();
+        let to = text[from..].find(&close)? + from;
+        Some(text[from..to].trim())
+    };
+    let said: Vec<&str> = [between("Code"), between("Message")].into_iter().flatten().collect();
+    format!("{}{}", &text[..start], said.join(": ")).trim_end_matches([' ', ':']).to_owned()
 }
 
 #[cfg(test)]
@@ -167,6 +180,11 @@ mod tests {
         assert_eq!(tidy("a, x/y.rs:1:2: b, z.rs:3:4"), "a: b");
         assert_eq!(tidy("plain text, with a comma."), "plain text, with a comma");
         assert_eq!(tidy("main.rs:3"), "main.rs:3");
+        let s3 = "status code: 404 Not Found: <?xml version=\"1.0\"?>\n<Error><Code>NoSuchBucket</Code>\
+                  <Message>The specified bucket does not exist</Message><HostId>x=</HostId></Error>";
+        let want = "status code: 404 Not Found: NoSuchBucket: The specified bucket does not exist";
+        assert_eq!(tidy(s3), want);
+        assert_eq!(tidy("status code: 403: <?xml version=\"1.0\"?>"), "status code: 403");
     }
 
     #[test]

@@ -152,7 +152,7 @@ async fn conditions_come_before_the_search() {
     assert_eq!(metric(&found.plan, "rows_matching"), 12);
     assert_eq!((metric(&found.plan, "index_searches"), metric(&found.plan, "exact_searches")), (0, 1));
     // Fewer than k match: all of them.
-    let found = find(&table, with_filter(&q, 10, l2, col("id").lt(lit(4i64)))).await;
+    let found = find(&table, with_filter(&q, 10, l2, col("id").lt(lit(4i32)))).await;
     assert_eq!(found.ids, truth(l2, &q, 10, 0..4));
     // None matches.
     let found = find(&table, with_filter(&q, 10, l2, col("id").lt(lit(0i64)))).await;
