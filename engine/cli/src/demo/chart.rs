@@ -8,8 +8,9 @@
 //!       26 Oct   27 Oct
 //! ```
 //!
-//! Values are equally spaced. Where there are more of them than columns, neighbours are averaged; where there are
-//! fewer, each takes the same whole number of columns. A missing value leaves a gap.
+//! Values are equally spaced. Where there are more of them than columns, neighbours are averaged, the same whole
+//! number for each column; where there are fewer, each takes the same whole number of columns. So charts of as many
+//! values have the same columns. A missing value leaves a gap.
 
 use nu_ansi_term::{Color, Style};
 
@@ -117,16 +118,21 @@ impl Scale {
     }
 }
 
-/// The values over exactly as many places as are drawn on: averaged, or repeated a whole number of times.
-fn spread(values: &[Option<f64>], room: usize) -> Vec<Option<f64>> {
+/// How many columns are drawn for `n` values: whole numbers of values to a column, or of columns to a value.
+fn columns_of(n: usize, room: usize) -> usize {
+    if n <= room { n * (room / n.max(1)).max(1) } else { n.div_ceil(n.div_ceil(room)) }
+}
+
+/// The values over so many places: averaged, or repeated.
+fn spread(values: &[Option<f64>], places: usize) -> Vec<Option<f64>> {
     let n = values.len();
-    if n <= room {
-        let each = (room / n.max(1)).max(1);
-        return values.iter().flat_map(|v| std::iter::repeat_n(*v, each)).collect();
-    }
-    (0..room)
+    (0..places)
         .map(|i| {
-            let part: Vec<f64> = values[i * n / room..(i + 1) * n / room].iter().flatten().copied().collect();
+            let from = i * n / places;
+            let until = ((i + 1) * n).div_ceil(places).max(from + 1).min(n);
+            // Where values are repeated a place lies within one of them.
+            let until = if n <= places { from + 1 } else { until };
+            let part: Vec<f64> = values[from..until].iter().flatten().copied().collect();
             (!part.is_empty()).then(|| part.iter().sum::<f64>() / part.len() as f64)
         })
         .collect()
@@ -134,7 +140,7 @@ fn spread(values: &[Option<f64>], room: usize) -> Vec<Option<f64>> {
 
 fn area(values: &[Option<f64>], room: usize, height: usize, scale: Scale) -> (Vec<String>, usize) {
     const EIGHTHS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-    let columns = spread(values, room);
+    let columns = spread(values, columns_of(values.len(), room));
     let lines = (0..height)
         .rev()
         .map(|row| {
@@ -155,8 +161,8 @@ fn area(values: &[Option<f64>], room: usize, height: usize, scale: Scale) -> (Ve
 fn line(values: &[Option<f64>], room: usize, height: usize, scale: Scale) -> (Vec<String>, usize) {
     // Dots of a braille character: the bit of (column, row from the top).
     const BITS: [[u32; 4]; 2] = [[0x01, 0x02, 0x04, 0x40], [0x08, 0x10, 0x20, 0x80]];
-    let dots = spread(values, room * 2);
-    let columns = dots.len().div_ceil(2);
+    let columns = columns_of(values.len(), room);
+    let dots = spread(values, columns * 2);
     let mut cells = vec![vec![0u32; columns]; height];
     let levels = height * 4 - 1;
     let mut before: Option<usize> = None;
@@ -189,7 +195,7 @@ fn line(values: &[Option<f64>], room: usize, height: usize, scale: Scale) -> (Ve
 fn number(value: f64) -> String {
     let size = value.abs();
     if size >= 1e9 {
-        format!("{:.3e}", value)
+        format!("{value:.3e}")
     } else if size >= 1e6 {
         format!("{:.1}M", value / 1e6)
     } else if size >= 1e4 {
@@ -222,12 +228,28 @@ mod tests {
 
     #[test]
     fn a_line_joins_its_dots() {
-        let values = all([0.0, 7.0, 7.0, 0.0]);
+        let values = all([0.0, 0.0, 7.0, 7.0, 7.0, 0.0]);
         let text = chart(Shape::Line, &values, &[]).render(6, Palette::PLAIN);
-        assert_eq!(text, "t\n7 ┤⢸⢱\n0 ┤⡸⢸\n");
+        assert_eq!(text, "t\n7 ┤ ⡏⢱\n0 ┤⣀⠇⢸\n");
         // The same number everywhere is a line at the bottom.
-        let text = chart(Shape::Line, &all([5.0; 4]), &[]).render(6, Palette::PLAIN);
+        let text = chart(Shape::Line, &all([5.0; 4]), &[]).render(5, Palette::PLAIN);
         assert_eq!(text, "t\n5 ┤\n5 ┤⣀⣀\n");
+    }
+
+    #[test]
+    fn both_shapes_have_the_same_columns() {
+        // A week of hours in a hundred columns: two to a column, twelve columns to a day.
+        assert_eq!((columns_of(168, 97), columns_of(168, 60), columns_of(7, 60)), (84, 56, 56));
+        let values = all((0..168).map(f64::from));
+        let widest = |shape| {
+            let text = chart(shape, &values, &[]).render(100, Palette::PLAIN);
+            text.lines().map(|l| l.chars().count()).max()
+        };
+        assert_eq!(widest(Shape::Area), widest(Shape::Line));
+        // Averages are of whole groups.
+        assert_eq!(spread(&all([1.0, 3.0, 5.0, 7.0]), 2), all([2.0, 6.0]));
+        assert_eq!(spread(&all([1.0, 3.0]), 4), all([1.0, 1.0, 3.0, 3.0]));
+        assert_eq!(spread(&all([1.0, 2.0, 6.0]), 2), all([1.5, 4.0]));
     }
 
     #[test]

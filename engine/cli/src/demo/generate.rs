@@ -32,7 +32,7 @@ use rand_chacha::ChaCha8Rng;
 use triune_common::{Error, Result};
 
 /// The events' days; the last one is 2026-10-31.
-pub(crate) const DAYS: i64 = 90;
+const DAYS: i64 = 90;
 /// 2026-11-01 00:00 UTC, in seconds: the first instant without events.
 pub(crate) const END_SECONDS: i64 = 1_793_491_200;
 const START_SECONDS: i64 = END_SECONDS - DAYS * 86_400;

@@ -1,5 +1,6 @@
 //! How the demo looks: the one place that knows the shell's renderers.
 
+use std::borrow::Cow;
 use std::io::Write;
 use std::time::Duration;
 
@@ -101,28 +102,70 @@ impl<'a> Stage<'a> {
     pub(crate) fn plan(&mut self, rows: &[RecordBatch]) -> Result<()> {
         self.text("\nIts plan:\n\n")?;
         let mut text = Vec::new();
-        let mut sink = Box::new(PlanSink::new(&mut text, self.palette));
+        let mut sink = Box::new(PlanSink::new(&mut text, Palette::PLAIN));
         for batch in rows {
             sink.write(batch)?;
         }
         sink.finish(None)?;
-        let text = String::from_utf8_lossy(&text).into_owned();
         let mut shown = String::new();
-        for line in text.lines() {
-            // Long lines would break the tree.
-            let room = self.width.saturating_sub(4);
-            if self.palette.is_enabled() || line.chars().count() <= room {
-                shown.push_str(&format!("    {line}\n"));
-            } else {
-                let cut: String = line.chars().take(room.saturating_sub(1)).collect();
-                shown.push_str(&format!("    {cut}…\n"));
-            }
+        for line in String::from_utf8_lossy(&text).lines() {
+            // Lines that wrap would break the tree.
+            shown.push_str("    ");
+            shown.push_str(&cut(&without_files(line), self.width.saturating_sub(4)));
+            shown.push('\n');
         }
         self.text(&shown)
     }
 }
 
+/// A scan's list of files hides what it reads of them: `file_groups={2 groups: [[a, b], [c]]}` becomes
+/// `files=3 in 2 groups`.
+fn without_files(line: &str) -> Cow<'_, str> {
+    const START: &str = "file_groups={";
+    const END: &str = "]]}";
+    let found = line.find(START).and_then(|from| Some((from, from + line[from..].find(END)?)));
+    let Some((from, until)) = found else { return Cow::Borrowed(line) };
+    let list = &line[from + START.len()..until];
+    let Some((groups, files)) = list.split_once(": [[") else { return Cow::Borrowed(line) };
+    let files = files.split(',').filter(|f| !f.trim().is_empty()).count();
+    Cow::Owned(format!("{}files={files} in {groups}{}", &line[..from], &line[until + END.len()..]))
+}
+
+/// The line in at most `room` characters.
+fn cut(line: &str, room: usize) -> String {
+    if line.chars().count() <= room {
+        return line.to_owned();
+    }
+    line.chars().take(room.saturating_sub(1)).chain(['…']).collect()
+}
+
 /// A duration as people say it.
 pub(crate) fn took(elapsed: Duration) -> String {
     crate::output::text::duration(elapsed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_files_are_counted() {
+        let line =
+            "└─ Scan: file_groups={2 groups: [[a.parquet:0..9, b.parquet],[c.parquet]]}, projection=[x]";
+        assert_eq!(without_files(line), "└─ Scan: files=3 in 2 groups, projection=[x]");
+        assert_eq!(without_files("Filter: x > 1"), "Filter: x > 1");
+        assert_eq!(without_files("file_groups={broken"), "file_groups={broken");
+    }
+
+    #[test]
+    fn text_is_wrapped_and_cut() {
+        let mut out = Vec::new();
+        let mut stage = Stage::new(&mut out, 12, Palette::PLAIN);
+        stage.prose("one two three   four").unwrap();
+        stage.sql("SELECT 1\nFROM t\n").unwrap();
+        stage.heading("A").unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert_eq!(text, "one two\nthree four\n\n    SELECT 1\n    FROM t;\n\n\n── A ───────\n");
+        assert_eq!(cut("äöü", 2), "ä…");
+    }
 }

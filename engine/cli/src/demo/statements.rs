@@ -1,7 +1,7 @@
 //! What the demo says to the database.
 
 use super::folder::DemoFolder;
-use super::generate::{DAYS, END_SECONDS};
+use super::generate::END_SECONDS;
 
 /// The query whose neighbours the demo looks for; it is one of `queries.parquet`.
 pub(crate) const TOPIC: &str = "time series forecasting";
@@ -74,7 +74,7 @@ pub(crate) fn questions() -> Vec<Question> {
         chrono::DateTime::from_timestamp(seconds, 0)
             .map_or_else(String::new, |t| t.format("%Y-%m-%d").to_string())
     };
-    let (week, two_weeks, start) = (day(7), day(14), day(DAYS));
+    let (week, two_weeks) = (day(7), day(14));
     vec![
         Question {
             title: "What is there",
@@ -88,14 +88,13 @@ pub(crate) fn questions() -> Vec<Question> {
             title: "Time series: the hours that are not like the others",
             text: "Every hour is compared with the median of the same hour of the same weekday. Something was broken \
                    on 29 October, and on 16 September somebody was very busy.",
-            sql: format!(
-                "WITH hourly AS (\n  SELECT time_bucket('1 hour', ts) AS hour,\n         count(*) AS downloads,\n         \
-                 round(avg(latency_ms), 1) AS avg_ms\n  FROM events\n  WHERE ts >= TIMESTAMP '{start}'\n  \
+            sql: "WITH hourly AS (\n  SELECT time_bucket('1 hour', ts) AS hour,\n         count(*) AS downloads,\n         \
+                 round(avg(latency_ms), 1) AS avg_ms\n  FROM events\n  \
                  GROUP BY hour\n),\ncompared AS (\n  SELECT *, median(downloads) OVER (\n    \
                  PARTITION BY date_part('dow', hour), date_part('hour', hour)) AS usual\n  FROM hourly\n)\n\
                  SELECT hour, downloads, usual, round(100.0 * downloads / usual) AS percent, avg_ms\n\
-                 FROM compared\nORDER BY abs(ln(downloads / usual)) DESC\nLIMIT 8"
-            ),
+                 FROM compared\nORDER BY abs(percent - 100) DESC, hour\nLIMIT 8"
+                .to_owned(),
             is_drawn: false,
         },
         Question {
@@ -135,7 +134,7 @@ pub(crate) fn questions() -> Vec<Question> {
                  WHERE released >= DATE '2023-01-01'\n)\n\
                  SELECT time_bucket('1 hour', e.ts) AS hour,\n       count(*) AS downloads,\n       \
                  round(avg(e.latency_ms), 1) AS avg_ms,\n       \
-                 round(approx_percentile_cont(0.95) WITHIN GROUP (ORDER BY e.latency_ms), 1) AS p95_ms\n\
+                 round(percentile_cont(0.95) WITHIN GROUP (ORDER BY e.latency_ms), 1) AS p95_ms\n\
                  FROM near JOIN events e ON e.package_id = near.id\n\
                  WHERE e.ts >= TIMESTAMP '{week}'\nGROUP BY hour\nORDER BY hour"
             ),
