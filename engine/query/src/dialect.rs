@@ -54,8 +54,25 @@ impl Dialect for TriuneDialect {
         POSTGRES.is_identifier_part(ch)
     }
 
+    /// PostgreSQL's reserved words that would otherwise be read as columns where an expression is missing.
     fn is_reserved_for_identifier(&self, kw: Keyword) -> bool {
-        POSTGRES.is_reserved_for_identifier(kw)
+        matches!(
+            kw,
+            Keyword::AND
+                | Keyword::FROM
+                | Keyword::GROUP
+                | Keyword::HAVING
+                | Keyword::INTERSECT
+                | Keyword::LIMIT
+                | Keyword::ON
+                | Keyword::OR
+                | Keyword::ORDER
+                | Keyword::SELECT
+                | Keyword::THEN
+                | Keyword::UNION
+                | Keyword::WHEN
+                | Keyword::WHERE
+        ) || POSTGRES.is_reserved_for_identifier(kw)
     }
 
     fn is_custom_operator_part(&self, ch: char) -> bool {

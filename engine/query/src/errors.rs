@@ -9,6 +9,11 @@ use crate::session::SessionCore;
 
 /// Adds a position and "did you mean …" where the planner gave none.
 pub(crate) fn improve(core: &Arc<SessionCore>, sql: &str, error: Error) -> Error {
+    if let Some(call) =
+        between(error.message(), "No function matches the given name and argument types '", "'")
+    {
+        return wrong_arguments(sql, call, &error);
+    }
     if error.kind() != ErrorKind::NotFound {
         return error;
     }
@@ -22,6 +27,27 @@ pub(crate) fn improve(core: &Arc<SessionCore>, sql: &str, error: Error) -> Error
         return missing_column(sql, field, &error);
     }
     error
+}
+
+/// DataFusion tells of a call that fits no signature in a paragraph of its own planning.
+fn wrong_arguments(sql: &str, call: &str, error: &Error) -> Error {
+    let candidates: Vec<&str> = error
+        .message()
+        .split("Candidate functions:")
+        .nth(1)
+        .unwrap_or_default()
+        .lines()
+        .map(str::trim)
+        .filter(|l| !l.is_empty() && !l.contains("UserDefined"))
+        .take(6)
+        .collect();
+    let name = call.split('(').next().unwrap_or(call);
+    let improved = Error::invalid(format!("no form of {name} takes the arguments of {call}"))
+        .at(error.position().or_else(|| find(sql, name)));
+    match candidates.as_slice() {
+        [] => improved,
+        some => improved.with_hint(format!("there is {}", some.join(", "))),
+    }
 }
 
 /// The text between two marks.
@@ -92,7 +118,7 @@ fn missing_column(sql: &str, field: &str, error: &Error) -> Error {
     let end = message[start..].find(". ").map_or_else(|| message.trim_end_matches('.').len(), |n| n + start);
     let full = message.get(start..end).unwrap_or(field).replace('"', "");
     let plain = full.rsplit('.').next().unwrap_or(&full).to_owned();
-    let valid: Vec<String> = message
+    let mut valid: Vec<String> = message
         .find("Valid fields are ")
         .map(|n| {
             message[n + "Valid fields are ".len()..]
@@ -102,6 +128,8 @@ fn missing_column(sql: &str, field: &str, error: &Error) -> Error {
                 .collect()
         })
         .unwrap_or_default();
+    let mut listed = std::collections::HashSet::new();
+    valid.retain(|name| listed.insert(name.clone()));
     let at = error.position().or_else(|| find(sql, &full)).or_else(|| find(sql, &plain));
     let improved = Error::not_found(format!("there is no column \"{full}\"")).at(at);
     match did_you_mean(&plain, valid.iter().map(String::as_str)) {

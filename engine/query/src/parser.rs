@@ -33,12 +33,24 @@ pub fn parse_one(sql: &str) -> Result<Statement> {
     if parser.inner.peek_token_ref().token == Token::EOF {
         return Err(Error::new(ErrorKind::Syntax, "there is no statement in the text"));
     }
-    let statement = parser.statement()?;
+    let statement = parser.statement().map_err(|e| match e.kind() {
+        // What sqlparser finds missing, it finds missing at the end.
+        ErrorKind::Syntax => e.at(end_of(sql)),
+        _ => e,
+    })?;
     while parser.inner.consume_token(&Token::SemiColon) {}
     match parser.inner.peek_token_ref().token {
         Token::EOF => Ok(statement),
         _ => Err(parser.unexpected("the end of the statement")),
     }
+}
+
+/// The place after the last character that is no blank.
+fn end_of(sql: &str) -> Option<Position> {
+    let text = sql.trim_end();
+    let line = text.lines().count() as u64;
+    let column = text.lines().next_back().map_or(0, |l| l.chars().count()) as u64;
+    Some(Position::new(line.max(1), column + 1))
 }
 
 /// Parses a `SELECT …` (the body of a stored view).
@@ -67,6 +79,7 @@ impl StatementParser {
         let tokens = Tokenizer::new(&DIALECT, sql)
             .tokenize_with_location()
             .map_err(|e| Error::new(ErrorKind::Syntax, lower_first(&e.message)).at(position(e.location)))?;
+        refuse_depth(&tokens)?;
         let inner = Parser::new(&DIALECT)
             .with_tokens_with_locations(merge_operators(tokens))
             .with_recursion_limit(NESTING_LIMIT);
@@ -351,8 +364,22 @@ pub fn is_select(query: &ast::Query) -> bool {
     matches!(query.body.as_ref(), SetExpr::Select(_))
 }
 
-/// sqlparser's tokenizer has no token for `<+>`; three neighbours without a blank between make one.
-fn merge_operators(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+/// What sqlparser's tokenizer does not know: `<+>` is one operator (three neighbours without a blank between), and a
+/// keyword before `=>` is the name of an argument (`where => …`).
+fn merge_operators(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let mut named = None;
+    for i in 0..tokens.len() {
+        match &tokens[i].token {
+            Token::RArrow | Token::Assignment => {
+                if let Some(Token::Word(word)) = named.take().map(|n: usize| &mut tokens[n].token) {
+                    word.keyword = Keyword::NoKeyword;
+                }
+            }
+            Token::Word(_) => named = Some(i),
+            Token::Whitespace(_) => {}
+            _ => named = None,
+        }
+    }
     let mut merged: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
     let mut tokens = tokens.into_iter().peekable();
     while let Some(token) = tokens.next() {
@@ -376,6 +403,24 @@ fn merge_operators(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     merged
 }
 
+/// sqlparser counts levels too, but where it tries one reading after another it may swallow that error.
+fn refuse_depth(tokens: &[TokenWithSpan]) -> Result<()> {
+    let mut depth = 0_usize;
+    for token in tokens {
+        match &token.token {
+            Token::LParen | Token::LBracket | Token::LBrace => depth += 1,
+            Token::RParen | Token::RBracket | Token::RBrace => depth = depth.saturating_sub(1),
+            Token::Word(word) if word.keyword == Keyword::CASE => depth += 1,
+            Token::Word(word) if word.keyword == Keyword::END => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > NESTING_LIMIT {
+            return Err(parser_error(ParserError::RecursionLimitExceeded).at(position(token.span.start)));
+        }
+    }
+    Ok(())
+}
+
 pub(crate) fn position(location: Location) -> Option<Position> {
     (location.line > 0).then(|| Position::new(location.line, location.column))
 }
@@ -397,11 +442,12 @@ pub(crate) fn parser_error(error: ParserError) -> Error {
 
 /// Splits `… at Line: 3, Column: 14` into the message and the position.
 fn cut_position(text: &str) -> (String, Option<Position>) {
-    let Some(at) = text.rfind(" at Line: ") else { return (clip(text), None) };
+    let end_of_text =
+        |text: &str| text.replace("found: EOF", "found the end of the text").replace("found: ", "found ");
+    let Some(at) = text.rfind(" at Line: ") else { return (clip(&end_of_text(text)), None) };
     let mut numbers = text[at..].split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse::<u64>().ok());
     let found = numbers.next().zip(numbers.next()).map(|(l, c)| Position::new(l, c));
-    let message = text[..at].trim_end_matches(',').replace("found: EOF", "found the end of the text");
-    (clip(&message.replace("found: ", "found ")), found)
+    (clip(&end_of_text(text[..at].trim_end_matches(','))), found)
 }
 
 /// A message must stay readable when the statement is not.

@@ -6,15 +6,20 @@
 //! | `FROM t AT (VERSION => 3)` | the relation `t@{version=3}` under the alias `t` |
 //! | `FROM vector_search(t, …)` | a derived table with a marker (see `triune_search::desugar`) |
 //! | `FETCH FIRST 3 ROWS ONLY` | `LIMIT 3` |
+//! | `FROM t` | `SELECT * FROM t` |
+//! | `SELECT a <-> b, a, a` | the same, each column under a name of its own ([`labels`]) |
 //! | clauses that DataFusion would silently drop | an error that names them ([`refuse`]) |
 
 mod casts;
+mod labels;
 mod refuse;
 pub(crate) mod versions;
 
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{self, Expr, Query, Select, TableFactor, VisitMut, VisitorMut};
+use datafusion::sql::sqlparser::ast::{
+    self, Expr, Query, Select, TableFactor, Value, ValueWithSpan, VisitMut, VisitorMut,
+};
 use triune_common::{Error, Result};
 
 /// Rewrites the tree in place; the first problem ends it.
@@ -42,11 +47,11 @@ impl VisitorMut for Prepass {
     }
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Self::Break> {
-        step(refuse::query(query))
+        step(refuse::query(query).map(|()| labels::rewrite_query(query)))
     }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Self::Break> {
-        step(refuse::select(select))
+        step(refuse::select(select).map(|()| drop(labels::rewrite(select))))
     }
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Self::Break> {
@@ -55,6 +60,14 @@ impl VisitorMut for Prepass {
                 .and_then(|_| versions::rewrite(factor))
                 .and_then(|()| refuse::table_factor(factor)),
         )
+    }
+
+    fn pre_visit_value(&mut self, value: &mut ValueWithSpan) -> ControlFlow<Self::Break> {
+        // Decoded by the tokenizer; the planner knows plain texts only.
+        if let Value::UnicodeStringLiteral(text) = &mut value.value {
+            value.value = Value::SingleQuotedString(std::mem::take(text));
+        }
+        ControlFlow::Continue(())
     }
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Self::Break> {

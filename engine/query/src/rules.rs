@@ -5,6 +5,7 @@
 //! |---|---|---|---|
 //! | analyzer | `VectorSearchAnalyzerRule` | first | type coercion must see the search, not its marker |
 //! | optimizer | `OrderByDistanceRule`, `NarrowSearchRule` | last | columns have been pruned by then |
+//! | physical | `FuseSearchFilterRule` | last | filters have found their places; order and partitions stay |
 //! | planner | `VectorSearchPlanner` | before the defaults | turns the search node into operators |
 //!
 //! A new DataFusion with other rules fails `tests::the_order_is_known`.
@@ -18,6 +19,8 @@ use datafusion::execution::context::QueryPlanner;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::optimizer::analyzer::{Analyzer, AnalyzerRule};
 use datafusion::optimizer::optimizer::{Optimizer, OptimizerRule};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 
@@ -30,6 +33,12 @@ pub(crate) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
 pub(crate) fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     let mut rules = Optimizer::new().rules;
     rules.extend(triune_search::optimizer_rules());
+    rules
+}
+
+pub(crate) fn physical_optimizer_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let mut rules = PhysicalOptimizer::new().rules;
+    rules.extend(triune_search::physical_optimizer_rules());
     rules
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::Schema;
 use datafusion::datasource::MemTable;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan};
 use datafusion::sql::sqlparser::ast::{self, ObjectName, SchemaName};
@@ -14,7 +15,7 @@ use triune_storage::catalog::{RelationEntry, RelationKind, SchemaEntry};
 use crate::catalog::DEFAULT_SCHEMA;
 use crate::catalog::open;
 use crate::params::Params;
-use crate::parser::name_parts;
+use crate::parser::{name_parts, normalize, parse_query};
 use crate::result::QueryResult;
 use crate::session::SessionCore;
 use crate::statement::CreateExternalTable;
@@ -192,11 +193,13 @@ pub(super) async fn table(
         }
     }
     table.temporary = false;
+    let required = required_columns(&table);
+    cast_query(&mut table)?;
     let plan = core.plan(ast::Statement::CreateTable(table), params).await?;
     let LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)) = plan else {
         return Err(Error::internal("CREATE TABLE was planned as something else"));
     };
-    let (input_schema, batches) = materialize(core, &create.input).await?;
+    let (input_schema, batches) = materialize(core, &create.input, &required).await?;
     let rows = batches.iter().map(|b| b.num_rows() as u64).sum();
     let provider =
         MemTable::try_new(input_schema, spread(batches, core.state().config().target_partitions()))?
@@ -205,13 +208,44 @@ pub(super) async fn table(
     Ok(QueryResult::command(DONE, Some(rows)))
 }
 
+/// The columns that were declared NOT NULL.
+fn required_columns(table: &ast::CreateTable) -> Vec<String> {
+    let not_null =
+        |c: &&ast::ColumnDef| c.options.iter().any(|o| matches!(o.option, ast::ColumnOption::NotNull));
+    table.columns.iter().filter(not_null).map(|c| normalize(&c.name)).collect()
+}
+
+/// `CREATE TABLE t (a INT, v VECTOR(2)) AS query`: the query's columns are cast by position, as
+/// `SELECT CAST(c0 AS INT) AS a, … FROM (query) AS q(c0, …)`. DataFusion's own cast knows no vectors.
+fn cast_query(table: &mut ast::CreateTable) -> Result<()> {
+    let Some(query) = &table.query else { return Ok(()) };
+    if table.columns.is_empty() {
+        return Ok(());
+    }
+    let columns = std::mem::take(&mut table.columns);
+    let casts: Vec<String> = columns
+        .iter()
+        .enumerate()
+        .map(|(i, c)| format!("CAST(c{i} AS {}) AS {}", c.data_type, c.name))
+        .collect();
+    let names: Vec<String> = (0..columns.len()).map(|i| format!("c{i}")).collect();
+    let sql = format!("SELECT {} FROM ({query}) AS q({})", casts.join(", "), names.join(", "));
+    table.query = Some(parse_query(&sql)?);
+    Ok(())
+}
+
 async fn materialize(
     core: &Arc<SessionCore>,
     plan: &LogicalPlan,
+    required: &[String],
 ) -> Result<(arrow::datatypes::SchemaRef, Vec<RecordBatch>)> {
     let result = core.start(plan).await?;
     // The declared schema tells of NOT NULL and of vectors' types; the operators' one may have lost them.
-    let schema = Arc::clone(plan.schema().inner());
+    let fields = plan.schema().fields().iter().map(|f| {
+        let nullable = f.is_nullable() && !required.contains(f.name());
+        f.as_ref().clone().with_nullable(nullable)
+    });
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     let batches = result.collect().await?;
     let batches = batches
         .into_iter()

@@ -110,7 +110,7 @@ async fn analyze(
 }
 
 fn lines(text: &str) -> Result<QueryResult> {
-    let column = StringArray::from_iter_values(text.lines());
+    let column: StringArray = text.lines().map(Some).collect();
     let batch = RecordBatch::try_from_iter([("plan", Arc::new(column) as _)])?;
     Ok(QueryResult::batches(Tag::Plan, batch.schema(), vec![batch]))
 }

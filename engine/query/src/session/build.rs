@@ -29,6 +29,7 @@ pub(super) fn session_state(database: &Arc<Database>, core: Weak<SessionCore>) -
         .with_default_features()
         .with_analyzer_rules(rules::analyzer_rules())
         .with_optimizer_rules(rules::optimizer_rules())
+        .with_physical_optimizer_rules(rules::physical_optimizer_rules())
         .build();
     register_functions(&mut state);
     state
@@ -55,6 +56,8 @@ fn config() -> SessionConfig {
     options.execution.parquet.pushdown_filters = true;
     options.execution.parquet.reorder_filters = true;
     options.execution.collect_statistics = true;
+    // No dealing out of the few rows that a search or a small table gives.
+    options.execution.use_row_number_estimates_to_optimize_partitioning = true;
     // Few cores: a build side of some megabytes is better collected once than hashed apart.
     options.optimizer.hash_join_single_partition_threshold = 32 << 20;
     options.optimizer.hash_join_single_partition_threshold_rows = 1 << 20;
