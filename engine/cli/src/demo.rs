@@ -50,26 +50,55 @@ pub struct DemoOptions {
     #[arg(default_value = "triune-demo")]
     pub folder: PathBuf,
 
-    /// How many download events to generate.
-    #[arg(long, value_name = "N", default_value_t = 2_000_000)]
-    pub events: u64,
+    /// How many download events to generate [default: 2000000]
+    #[arg(long, value_name = "N")]
+    pub events: Option<u64>,
 
-    /// Another seed gives other events.
-    #[arg(long, value_name = "N", default_value_t = 42)]
-    pub seed: u64,
+    /// Another seed gives other events [default: 42]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
 }
 
 /// Runs the demo on standard output.
 ///
 /// *Errors*: the folder holds something else or cannot be written to; a statement fails.
 pub async fn run(options: DemoOptions) -> Result<()> {
-    let mut out = std::io::stdout();
-    let is_terminal = out.is_terminal();
+    let is_terminal = std::io::stdout().is_terminal();
     let width = match crossterm::terminal::size() {
         Ok((columns, _)) if is_terminal && columns > 0 => usize::from(columns),
         _ => DEFAULT_WIDTH,
     };
-    run_to(&options, &mut out, width, Palette::for_terminal(is_terminal), &SystemClock::new()).await
+    let mut out = Listener { out: std::io::stdout(), is_gone: false };
+    let palette = Palette::for_terminal(is_terminal);
+    let result = run_to(&options, &mut out, width, palette, &SystemClock::new()).await;
+    // `triune demo | head`: nobody is there to be told anything.
+    if out.is_gone { Ok(()) } else { result }
+}
+
+/// Standard output that remembers whether its reader went away.
+#[derive(Debug)]
+struct Listener<W> {
+    out: W,
+    is_gone: bool,
+}
+
+impl<W: Write> Listener<W> {
+    fn noticing<T>(&mut self, result: std::io::Result<T>) -> std::io::Result<T> {
+        self.is_gone |= result.as_ref().is_err_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe);
+        result
+    }
+}
+
+impl<W: Write> Write for Listener<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let result = self.out.write(bytes);
+        self.noticing(result)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        let result = self.out.flush();
+        self.noticing(result)
+    }
 }
 
 /// Runs the demo on any writer.
@@ -94,7 +123,7 @@ pub async fn run_to(
         stage.prose(&format!("The demo's database is there already: {location}"))?;
     } else {
         stage.heading("The data")?;
-        generate(&mut stage, &folder, options, clock).await?;
+        generate(&mut stage, &folder, clock).await?;
         set_up(&mut stage, &session, &folder, clock).await?;
         folder.complete()?;
     }
@@ -103,23 +132,18 @@ pub async fn run_to(
 }
 
 /// Writes the slice and the events.
-async fn generate(
-    stage: &mut Stage<'_>,
-    folder: &DemoFolder,
-    options: &DemoOptions,
-    clock: &dyn Clock,
-) -> Result<()> {
+async fn generate(stage: &mut Stage<'_>, folder: &DemoFolder, clock: &dyn Clock) -> Result<()> {
     let packages = folder::packages()?;
     stage.prose(&format!(
         "{} from a public registry, with one-line summaries and their embeddings (384 numbers each), and {} of \
          downloads over 90 days, which are generated: popularity by rank, days and nights, weekends, and a few things \
          gone wrong.",
         count(packages.len() as u64, "real package"),
-        count(options.events, "event"),
+        count(folder.events, "event"),
     ))?;
     folder.begin()?;
     let started = clock.elapsed();
-    let (events, seed, target) = (options.events, options.seed, folder.events());
+    let (events, seed, target) = (folder.events, folder.seed, folder.events_folder());
     let files = SpawnedTask::spawn_blocking(move || generate::write_events(&target, &packages, events, seed))
         .await
         .map_err(|e| Error::internal(format!("the generator stopped: {e}")))??;

@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Nothing that the demo did not make is touched: a folder that holds something else is refused, and so is
-//! a demo of another size or seed. A demo that was interrupted is made again.
+//! a demo of another size or seed than asked for. A demo that was interrupted is made again.
 
 use std::path::{Path, PathBuf};
 
@@ -25,6 +25,7 @@ use serde_json::{Value, json};
 use triune_common::{Error, ErrorKind, Result};
 
 use super::generate::Package;
+use crate::output::text::count;
 
 /// Real packages with embeddings; see `tests/data/README.md`.
 const PACKAGES: &[u8] = include_bytes!("../../../../tests/data/packages.parquet");
@@ -32,6 +33,8 @@ const PACKAGES: &[u8] = include_bytes!("../../../../tests/data/packages.parquet"
 const QUERIES: &[u8] = include_bytes!("../../../../tests/data/queries.parquet");
 
 const MARKER: &str = "triune-demo.json";
+const DEFAULT_EVENTS: u64 = 2_000_000;
+const DEFAULT_SEED: u64 = 42;
 /// Raised when what the demo writes changes.
 const LAYOUT: u64 = 1;
 
@@ -40,15 +43,15 @@ const LAYOUT: u64 = 1;
 pub(crate) struct DemoFolder {
     pub(crate) root: PathBuf,
     pub(crate) is_complete: bool,
-    events: u64,
-    seed: u64,
+    pub(crate) events: u64,
+    pub(crate) seed: u64,
 }
 
 impl DemoFolder {
-    /// Takes an empty, new or demo's folder.
+    /// Takes an empty, new or demo's folder. What is not asked for is as it is in the folder, or the default.
     ///
     /// *Errors*: the folder holds something else, or another demo (`AlreadyExists`); it cannot be read or made.
-    pub(crate) fn open(path: &Path, events: u64, seed: u64) -> Result<Self> {
+    pub(crate) fn open(path: &Path, events: Option<u64>, seed: Option<u64>) -> Result<Self> {
         let root = std::path::absolute(path).map_err(io)?;
         std::fs::create_dir_all(&root).map_err(|e| match e.kind() {
             std::io::ErrorKind::AlreadyExists | std::io::ErrorKind::NotADirectory => {
@@ -57,9 +60,14 @@ impl DemoFolder {
             }
             _ => io(e),
         })?;
-        let mut folder = Self { root, is_complete: false, events, seed };
+        let mut folder = Self {
+            root,
+            is_complete: false,
+            events: events.unwrap_or(DEFAULT_EVENTS),
+            seed: seed.unwrap_or(DEFAULT_SEED),
+        };
         match std::fs::read_to_string(folder.root.join(MARKER)) {
-            Ok(text) => folder.is_complete = folder.check_marker(&text, path)?,
+            Ok(text) => folder.read_marker(&text, path, events, seed)?,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 if std::fs::read_dir(&folder.root).map_err(io)?.next().is_some() {
                     return Err(Error::new(
@@ -74,18 +82,21 @@ impl DemoFolder {
         Ok(folder)
     }
 
-    fn check_marker(&self, text: &str, path: &Path) -> Result<bool> {
+    fn read_marker(&mut self, text: &str, path: &Path, events: Option<u64>, seed: Option<u64>) -> Result<()> {
         let marker: Value = serde_json::from_str(text).unwrap_or(Value::Null);
         let number = |key: &str| marker.get(key).and_then(Value::as_u64);
-        let there = (number("layout"), number("events"), number("seed"));
-        if there == (Some(LAYOUT), Some(self.events), Some(self.seed)) {
-            return Ok(marker.get("complete") == Some(&Value::Bool(true)));
-        }
-        let what = match there {
-            (Some(LAYOUT), Some(events), Some(seed)) => format!("a demo of {events} events with seed {seed}"),
+        let other = match (number("layout"), number("events"), number("seed")) {
+            (Some(LAYOUT), Some(has_events), Some(has_seed)) => {
+                if events.is_none_or(|n| n == has_events) && seed.is_none_or(|n| n == has_seed) {
+                    (self.events, self.seed) = (has_events, has_seed);
+                    self.is_complete = marker.get("complete") == Some(&Value::Bool(true));
+                    return Ok(());
+                }
+                format!("a demo of {} with seed {has_seed}", count(has_events, "event"))
+            }
             _ => "a demo of another version".to_owned(),
         };
-        Err(Error::new(ErrorKind::AlreadyExists, format!("the folder '{}' holds {what}", path.display()))
+        Err(Error::new(ErrorKind::AlreadyExists, format!("the folder '{}' holds {other}", path.display()))
             .with_hint("name another folder, or remove this one first"))
     }
 
@@ -96,7 +107,7 @@ impl DemoFolder {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io(e)),
             _ => {}
         }
-        std::fs::create_dir_all(self.events()).map_err(io)?;
+        std::fs::create_dir_all(self.events_folder()).map_err(io)?;
         std::fs::write(self.data().join("packages.parquet"), PACKAGES).map_err(io)?;
         std::fs::write(self.data().join("queries.parquet"), QUERIES).map_err(io)
     }
@@ -115,7 +126,7 @@ impl DemoFolder {
         self.root.join("data")
     }
 
-    pub(crate) fn events(&self) -> PathBuf {
+    pub(crate) fn events_folder(&self) -> PathBuf {
         self.data().join("events")
     }
 
@@ -171,7 +182,7 @@ mod tests {
     fn only_an_empty_folder_or_the_same_demo_is_taken() {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("a'b");
-        let open = |events, seed| DemoFolder::open(&path, events, seed);
+        let open = |events, seed| DemoFolder::open(&path, Some(events), Some(seed));
 
         let folder = open(10, 1).unwrap();
         assert!(!folder.is_complete);
@@ -184,13 +195,16 @@ mod tests {
         let error = open(11, 1).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::AlreadyExists);
         assert!(error.message().ends_with("holds a demo of 10 events with seed 1"), "{error}");
+        // Whatever is there will do when nothing is asked for.
+        let same = DemoFolder::open(&path, None, None).unwrap();
+        assert_eq!((same.is_complete, same.events, same.seed), (true, 10, 1));
 
         let other = temp.path().join("other");
         std::fs::create_dir(&other).unwrap();
         std::fs::write(other.join("mine.txt"), "mine").unwrap();
-        let error = DemoFolder::open(&other, 10, 1).unwrap_err();
+        let error = DemoFolder::open(&other, None, None).unwrap_err();
         assert!(error.message().ends_with("is not empty and holds no demo"), "{error}");
-        let error = DemoFolder::open(&other.join("mine.txt"), 10, 1).unwrap_err();
+        let error = DemoFolder::open(&other.join("mine.txt"), None, None).unwrap_err();
         assert!(error.message().ends_with("is a file, not a folder"), "{error}");
         assert_eq!(std::fs::read_to_string(other.join("mine.txt")).unwrap(), "mine");
     }

@@ -5,7 +5,7 @@ use triune_common::{ErrorKind, ManualClock};
 use super::*;
 
 fn options(folder: PathBuf) -> DemoOptions {
-    DemoOptions { folder, events: 20_000, seed: 7 }
+    DemoOptions { folder, events: Some(20_000), seed: Some(7) }
 }
 
 async fn output(options: &DemoOptions) -> Result<String> {
@@ -59,4 +59,23 @@ async fn a_folder_with_other_things_is_refused() {
     std::fs::write(temp.path().join("mine"), "").unwrap();
     let error = output(&options(temp.path().to_owned())).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+}
+
+#[test]
+fn a_reader_that_went_away_is_noticed() {
+    struct Closed;
+    impl Write for Closed {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(std::io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut out = Listener { out: Closed, is_gone: false };
+    out.flush().unwrap();
+    assert!(!out.is_gone);
+    out.write_all(b"x").unwrap_err();
+    assert!(out.is_gone);
 }
