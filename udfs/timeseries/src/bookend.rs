@@ -21,6 +21,7 @@
 //! `first_value(x ORDER BY …)` and `last_value` are DataFusion's and stay as they are.
 
 mod keys;
+mod sliding;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -40,6 +41,7 @@ use datafusion::logical_expr::{
 use triune_common::Error;
 
 use self::keys::{IntKeys, Keys, RowKeys};
+use self::sliding::SlidingBookend;
 use self::state::{BookendState, without_time};
 
 /// Which end of a group is wanted.
@@ -175,6 +177,11 @@ impl AggregateUDFImpl for BookendAgg {
         })
     }
 
+    fn create_sliding_accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
+        let (value, time) = argument_types(&args)?;
+        Ok(Box::new(SlidingBookend::try_new(self.end, value, time, args.ignore_nulls)?))
+    }
+
     fn groups_accumulator_supported(&self, _args: AccumulatorArgs<'_>) -> bool {
         true
     }
@@ -270,7 +277,7 @@ impl<K: Keys> GroupsAccumulator for GroupsBookend<K> {
     }
 }
 
-/// One group: no `GROUP BY`, or a window.
+/// One group: no `GROUP BY`, or a window whose rows never leave (for others see [`sliding`]).
 #[derive(Debug)]
 struct SingleBookend<K: Keys>(BookendState<K>);
 

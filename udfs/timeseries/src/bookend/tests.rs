@@ -162,6 +162,40 @@ proptest! {
     }
 }
 
+fn sliding(end: End, value: &ArrayRef, time: &ArrayRef, ignore_nulls: bool) -> Box<dyn Accumulator> {
+    Box::new(SlidingBookend::try_new(end, value.data_type(), time.data_type(), ignore_nulls).unwrap())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn moving_windows_agree_with_the_oracle(
+        rows in proptest::collection::vec(any_row(), 1..60),
+        kind in proptest::sample::select(&[Kind::Number, Kind::View, Kind::Vector][..]),
+        end in proptest::sample::select(&[End::First, End::Last][..]),
+        ignore_nulls in any::<bool>(),
+        steps in proptest::collection::vec((0usize..5, 0usize..5), 1..30),
+    ) {
+        let rows: Vec<Row> = rows.into_iter().map(|r| Row { group: 0, ..r }).collect();
+        let numbers: Vec<_> = rows.iter().map(|r| r.value).collect();
+        let (values_, times_) = (values(kind, &numbers), times(&rows, false));
+        let mut window = sliding(end, &values_, &times_, ignore_nulls);
+        let (mut from, mut until) = (0, 0);
+        for (enter, leave) in steps {
+            let enter = enter.min(rows.len() - until);
+            window.update_batch(&[values_.slice(until, enter), times_.slice(until, enter)]).unwrap();
+            until += enter;
+            let leave = leave.min(until - from);
+            window.retract_batch(&[values_.slice(from, leave), times_.slice(from, leave)]).unwrap();
+            from += leave;
+            let want = values(kind, &[oracle(&rows[from..until], 0, end, ignore_nulls, false)]);
+            let got = window.evaluate().unwrap().to_array().unwrap();
+            prop_assert_eq!(got.as_ref(), want.as_ref());
+        }
+    }
+}
+
 #[test]
 fn many_batches_do_not_pile_up() {
     let value = |i: i64| {
@@ -255,6 +289,10 @@ async fn the_same_as_first_value_with_an_order() {
         (
             "SELECT ts, last(v, ts) OVER (PARTITION BY g ORDER BY ts) FROM t ORDER BY ts",
             "SELECT ts, v FROM t ORDER BY ts",
+        ),
+        (
+            "SELECT ts, first(v, ts) OVER (ORDER BY ts ROWS BETWEEN 1 PRECEDING AND 1 FOLLOWING) FROM t ORDER BY ts",
+            "SELECT ts, CASE WHEN row_number() OVER (ORDER BY ts) = 1 THEN v ELSE lag(v) OVER (ORDER BY ts) END FROM t ORDER BY ts",
         ),
     ];
     for (ours, theirs) in pairs {
