@@ -11,6 +11,7 @@
 
 use std::collections::VecDeque;
 use std::mem::size_of_val;
+use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef};
 use arrow::compute::SortOptions;
@@ -78,7 +79,8 @@ impl SlidingBookend {
 impl Accumulator for SlidingBookend {
     fn update_batch(&mut self, columns: &[ArrayRef]) -> Result<()> {
         let (values, times) = (&columns[0], &columns[1]);
-        let keys = if self.has_value_key { vec![times.clone(), values.clone()] } else { vec![times.clone()] };
+        let mut keys = vec![Arc::clone(times)];
+        keys.extend(self.has_value_key.then(|| Arc::clone(values)));
         let keys = self.converter.convert_columns(&keys)?;
         let (time_nulls, value_nulls) = (times.logical_nulls(), values.logical_nulls());
         for row in 0..values.len() {
