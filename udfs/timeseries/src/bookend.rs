@@ -277,7 +277,7 @@ impl<K: Keys> GroupsAccumulator for GroupsBookend<K> {
     }
 }
 
-/// One group: no `GROUP BY`, or a window whose rows never leave (for others see [`sliding`]).
+/// One group: no `GROUP BY`, or a window whose rows never leave (for others see `sliding.rs`).
 #[derive(Debug)]
 struct SingleBookend<K: Keys>(BookendState<K>);
 

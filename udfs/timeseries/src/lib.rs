@@ -7,7 +7,7 @@
 //!
 //! | function | what |
 //! |---|---|
-//! | [`time_bucket`](time_bucket) | the start of the bucket that a time or an integer falls into |
+//! | [`time_bucket`] | the start of the bucket that a time or an integer falls into |
 //! | [`first`, `last`](bookend) | the value of the earliest and of the latest row of a group |
 //!
 //! Names and meanings are TimescaleDB's (and DuckDB's where it has the function); each module says where

@@ -15,7 +15,7 @@
 //! |---|---|
 //! | width | `INTERVAL` of months, or of days and time (a day is 24 hours without a zone); or text |
 //! | time | `DATE`, `TIMESTAMP` and `TIMESTAMP WITH TIME ZONE` of every precision; or an integer |
-//! | zone | an IANA name or `+05:30`: days and months are those of the zone's calendar (see [`zone`]) |
+//! | zone | an IANA name or `+05:30`: days and months are those of the zone's calendar (see `zone.rs`) |
 //! | origin | `TIMESTAMP`, `DATE`; by default Monday 2000-01-03, for months 2000-01-01, for integers 0 |
 //! | offset | `INTERVAL` added to the origin |
 //!
