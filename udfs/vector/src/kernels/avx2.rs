@@ -204,4 +204,4 @@ impl Bits for Avx2 {
     }
 }
 
-super::dispatch::entries!(Avx2, Avx2, Avx2, #[target_feature(enable = "avx2,fma,f16c,popcnt")]);
+super::dispatch::entries!(f32 = Avx2, f16 = Avx2, i8 = Avx2, bits = Avx2, #[target_feature(enable = "avx2,fma,f16c,popcnt")]);

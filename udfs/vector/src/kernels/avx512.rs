@@ -124,11 +124,13 @@ impl Ints for Avx512 {
     }
 }
 
-// Without VPOPCNTDQ the AVX2 look-up is the best way to count bits here too.
+// Rows of f32 come from memory faster in 256-bit steps (measured on Zen 4; no slower from the caches in the
+// sizes that batches have), f16 gains from converting sixteen at a time. Without VPOPCNTDQ the AVX2 look-up is
+// the best way to count bits.
 super::dispatch::entries!(
-    Avx512,
-    Avx512,
-    Avx2,
-
+    f32 = Avx2,
+    f16 = Avx512,
+    i8 = Avx512,
+    bits = Avx2,
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c,popcnt")]
 );

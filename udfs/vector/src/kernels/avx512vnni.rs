@@ -8,6 +8,7 @@
 
 use std::arch::x86_64::*;
 
+use super::avx2::Avx2;
 use super::avx512::Avx512;
 use super::simd::{Bits, Ints};
 
@@ -117,9 +118,9 @@ impl Bits for Avx512Vnni {
 }
 
 super::dispatch::entries!(
-    Avx512,
-    Avx512Vnni,
-    Avx512Vnni,
-
+    f32 = Avx2,
+    f16 = Avx512,
+    i8 = Avx512Vnni,
+    bits = Avx512Vnni,
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512vpopcntdq,avx2,fma,f16c,popcnt")]
 );

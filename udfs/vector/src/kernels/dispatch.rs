@@ -46,12 +46,15 @@ pub(super) struct Table {
     pub(super) bit_rows: ByBitMeasure<BitRowsFn>,
     pub(super) bit_pairs: ByBitMeasure<PairsFn<u8, u8>>,
     /// `Σ x²` in the order in which `f32_rows.cosine` sums.
-    pub(super) squared_norm: unsafe fn(&[f32]) -> f32,
+    pub(super) single_norm: unsafe fn(&[f32]) -> f32,
+    /// `Σ x²` in the order in which `f16_rows.cosine` sums.
+    pub(super) half_norm: unsafe fn(&[f32]) -> f32,
 }
 
 /// The entry points of one processor level: the generic kernels compiled with its features, and its table.
+/// Each family of elements names the registers that serve it best.
 macro_rules! entries {
-    ($float:ty, $int:ty, $bits:ty, $(#[$feature:meta])?) => {
+    (f32 = $single:ty, f16 = $half:ty, i8 = $int:ty, bits = $bits:ty, $(#[$feature:meta])?) => {
         mod entry {
             use half::f16;
 
@@ -61,18 +64,28 @@ macro_rules! entries {
             use crate::kernels::float;
             use crate::kernels::int::{self, IntCosine, IntDot, IntL1, IntL2, IntL2Squared, IntMeasure};
             use crate::kernels::measure::{Cosine, Dot, L1, L2, L2Squared, Measure};
-            use crate::kernels::simd::Element;
+            use crate::kernels::simd::{Element, Floats};
 
             $(#[$feature])?
-            unsafe fn rows<E: Element, M: Measure>(query: &[f32], rows: &[E], norm: f32, out: &mut [f32]) {
+            unsafe fn rows<S: Floats, E: Element, M: Measure>(
+                query: &[f32],
+                rows: &[E],
+                norm: f32,
+                out: &mut [f32],
+            ) {
                 // SAFETY: this entry is compiled for the processor that its caller has found.
-                unsafe { float::rows::<$float, E, M>(query, rows, norm, out) }
+                unsafe { float::rows::<S, E, M>(query, rows, norm, out) }
             }
 
             $(#[$feature])?
-            unsafe fn pairs<A: Element, B: Element, M: Measure>(a: &[A], b: &[B], dims: usize, out: &mut [f32]) {
+            unsafe fn pairs<S: Floats, A: Element, B: Element, M: Measure>(
+                a: &[A],
+                b: &[B],
+                dims: usize,
+                out: &mut [f32],
+            ) {
                 // SAFETY: as above.
-                unsafe { float::pairs::<$float, A, B, M>(a, b, dims, out) }
+                unsafe { float::pairs::<S, A, B, M>(a, b, dims, out) }
             }
 
             $(#[$feature])?
@@ -100,28 +113,28 @@ macro_rules! entries {
             }
 
             $(#[$feature])?
-            unsafe fn squared_norm(x: &[f32]) -> f32 {
+            unsafe fn squared_norm<S: Floats>(x: &[f32]) -> f32 {
                 // SAFETY: as above; the slice's length is its own.
-                unsafe { float::squared_norm::<$float, f32>(x.as_ptr(), x.len()) }
+                unsafe { float::squared_norm::<S, f32>(x.as_ptr(), x.len()) }
             }
 
             macro_rules! by_measure {
-                ($entry:ident::<$a:ty>) => {
+                ($entry:ident::<$s:ty, $a:ty>) => {
                     ByMeasure {
-                        l2: $entry::<$a, L2>,
-                        l2_squared: $entry::<$a, L2Squared>,
-                        dot: $entry::<$a, Dot>,
-                        cosine: $entry::<$a, Cosine>,
-                        l1: $entry::<$a, L1>,
+                        l2: $entry::<$s, $a, L2>,
+                        l2_squared: $entry::<$s, $a, L2Squared>,
+                        dot: $entry::<$s, $a, Dot>,
+                        cosine: $entry::<$s, $a, Cosine>,
+                        l1: $entry::<$s, $a, L1>,
                     }
                 };
-                ($entry:ident::<$a:ty, $b:ty>) => {
+                ($entry:ident::<$s:ty, $a:ty, $b:ty>) => {
                     ByMeasure {
-                        l2: $entry::<$a, $b, L2>,
-                        l2_squared: $entry::<$a, $b, L2Squared>,
-                        dot: $entry::<$a, $b, Dot>,
-                        cosine: $entry::<$a, $b, Cosine>,
-                        l1: $entry::<$a, $b, L1>,
+                        l2: $entry::<$s, $a, $b, L2>,
+                        l2_squared: $entry::<$s, $a, $b, L2Squared>,
+                        dot: $entry::<$s, $a, $b, Dot>,
+                        cosine: $entry::<$s, $a, $b, Cosine>,
+                        l1: $entry::<$s, $a, $b, L1>,
                     }
                 };
                 ($entry:ident) => {
@@ -136,16 +149,17 @@ macro_rules! entries {
             }
 
             pub(in crate::kernels) static TABLE: Table = Table {
-                f32_rows: by_measure!(rows::<f32>),
-                f16_rows: by_measure!(rows::<f16>),
-                f32_pairs: by_measure!(pairs::<f32, f32>),
-                f16_pairs: by_measure!(pairs::<f16, f16>),
-                mixed_pairs: by_measure!(pairs::<f32, f16>),
+                f32_rows: by_measure!(rows::<$single, f32>),
+                f16_rows: by_measure!(rows::<$half, f16>),
+                f32_pairs: by_measure!(pairs::<$single, f32, f32>),
+                f16_pairs: by_measure!(pairs::<$half, f16, f16>),
+                mixed_pairs: by_measure!(pairs::<$half, f32, f16>),
                 i8_rows: by_measure!(int_rows),
                 i8_pairs: by_measure!(int_pairs),
                 bit_rows: ByBitMeasure { hamming: bit_rows::<Hamming>, jaccard: bit_rows::<Jaccard> },
                 bit_pairs: ByBitMeasure { hamming: bit_pairs::<Hamming>, jaccard: bit_pairs::<Jaccard> },
-                squared_norm,
+                single_norm: squared_norm::<$single>,
+                half_norm: squared_norm::<$half>,
             };
         }
         pub(super) use entry::TABLE;

@@ -196,4 +196,4 @@ impl Bits for Neon {
     }
 }
 
-super::dispatch::entries!(Neon, Neon, Neon, #[target_feature(enable = "neon")]);
+super::dispatch::entries!(f32 = Neon, f16 = Neon, i8 = Neon, bits = Neon, #[target_feature(enable = "neon")]);

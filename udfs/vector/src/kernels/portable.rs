@@ -198,4 +198,4 @@ impl Bits for Portable {
     }
 }
 
-super::dispatch::entries!(Portable, Portable, Portable,);
+super::dispatch::entries!(f32 = Portable, f16 = Portable, i8 = Portable, bits = Portable,);

@@ -1,7 +1,8 @@
 //! One query against a column: prepared once per statement, applied batch by batch.
 
 use arrow::array::{Array, ArrayRef, AsArray, FixedSizeListArray, Float32Array};
-use arrow::datatypes::{DataType, Float16Type, Float32Type, Int8Type, UInt8Type};
+use arrow::buffer::{Buffer, ScalarBuffer};
+use arrow::datatypes::{ArrowNativeType, DataType, Float16Type, Float32Type, Int8Type, UInt8Type};
 use datafusion::scalar::ScalarValue;
 use half::f16;
 use triune_common::{Error, Result};
@@ -28,19 +29,19 @@ enum Query {
     /// The query is NULL and so is every distance.
     Null,
     Single {
-        values: Vec<f32>,
+        values: ScalarBuffer<f32>,
         norm: f32,
     },
     Half {
-        values: Vec<f32>,
+        values: ScalarBuffer<f32>,
         norm: f32,
     },
     Tiny {
-        values: Vec<i8>,
+        values: ScalarBuffer<i8>,
         norm: i64,
     },
     Bits {
-        values: Vec<u8>,
+        values: ScalarBuffer<u8>,
     },
 }
 
@@ -103,23 +104,26 @@ impl PreparedQuery {
         let values = rows.value(row);
         let query = match ty.kind {
             VectorKind::Vector => {
-                let values = values.as_primitive::<Float32Type>().values().to_vec();
-                let norm = squared_norm(&values);
+                let values = aligned(values.as_primitive::<Float32Type>().values());
+                // SAFETY: the table is that of the detected level.
+                let norm = unsafe { (table().single_norm)(&values) };
                 Query::Single { values, norm }
             }
             VectorKind::HalfVec => {
-                let values: Vec<f32> =
+                let wide: Vec<f32> =
                     values.as_primitive::<Float16Type>().values().iter().map(|v| v.to_f32()).collect();
-                let norm = squared_norm(&values);
+                let values = aligned(&wide);
+                // SAFETY: the table is that of the detected level.
+                let norm = unsafe { (table().half_norm)(&values) };
                 Query::Half { values, norm }
             }
             VectorKind::TinyVec => {
-                let values = values.as_primitive::<Int8Type>().values().to_vec();
+                let values = aligned(values.as_primitive::<Int8Type>().values());
                 let norm = int::squared_norm(&values);
                 Query::Tiny { values, norm }
             }
             VectorKind::BitVec => {
-                Query::Bits { values: values.as_primitive::<UInt8Type>().values().to_vec() }
+                Query::Bits { values: aligned(values.as_primitive::<UInt8Type>().values()) }
             }
         };
         Ok(Self { metric, column: ty, query })
@@ -140,9 +144,9 @@ impl PreparedQuery {
     }
 }
 
-fn squared_norm(values: &[f32]) -> f32 {
-    // SAFETY: the table is that of the detected level.
-    unsafe { (table().squared_norm)(values) }
+/// A copy that begins at a cache line: the query is loaded again for every row.
+fn aligned<T: ArrowNativeType>(values: &[T]) -> ScalarBuffer<T> {
+    ScalarBuffer::from(Buffer::from_slice_ref(values))
 }
 
 /// The distance of every row of `column` to the query, in one pass.

@@ -60,7 +60,7 @@ pub fn rows_f32(cpu: CpuLevel, measure: Measure, query: &[f32], rows: &[f32], ou
     let table = cpu.table();
     // SAFETY: a CpuLevel exists only for a level that this processor has.
     unsafe {
-        let norm = (table.squared_norm)(query);
+        let norm = (table.single_norm)(query);
         measure.of(&table.f32_rows)(query, rows, norm, out);
     }
     Ok(())
@@ -72,7 +72,7 @@ pub fn rows_f16(cpu: CpuLevel, measure: Measure, query: &[f32], rows: &[f16], ou
     let table = cpu.table();
     // SAFETY: a CpuLevel exists only for a level that this processor has.
     unsafe {
-        let norm = (table.squared_norm)(query);
+        let norm = (table.half_norm)(query);
         measure.of(&table.f16_rows)(query, rows, norm, out);
     }
     Ok(())
