@@ -14,7 +14,10 @@ mod quantize;
 
 use std::sync::Arc;
 
-use datafusion::logical_expr::ScalarUDF;
+use arrow::datatypes::DataType;
+use datafusion::logical_expr::{ScalarUDF, Signature, TypeSignature, Volatility};
+
+use crate::types::{VectorKind, VectorType};
 
 /// All scalar functions of this crate. Those that DataFusion has under the same names (`cosine_distance`,
 /// `inner_product`, `array_distance`, …) are replaced when these are registered after its own.
@@ -32,6 +35,23 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
         ScalarUDF::new_from_impl(quantize::BinaryQuantizeFunc::default()),
     ]);
     all.into_iter().map(Arc::new).collect()
+}
+
+/// The signature of a function that takes its arguments as they come.
+///
+/// `SHOW FUNCTIONS` lists a function only by examples of its arguments, which are given here; the last
+/// alternative accepts whatever is passed, so that no cast is ever planned to the examples (a cast would turn
+/// vectors into lists, and texts into errors without a place).
+pub(crate) fn signature(examples: &[&[DataType]]) -> Signature {
+    let mut accepted: Vec<TypeSignature> =
+        examples.iter().map(|types| TypeSignature::Exact(types.to_vec())).collect();
+    accepted.push(TypeSignature::UserDefined);
+    Signature::one_of(accepted, Volatility::Immutable)
+}
+
+/// A vector type to show in examples.
+pub(crate) fn example(kind: VectorKind) -> DataType {
+    VectorType { kind, dims: if kind == VectorKind::BitVec { 24 } else { 3 } }.data_type()
 }
 
 /// The methods that every function here answers in the same way: arguments are taken as they come, and the

@@ -12,7 +12,7 @@ use triune_common::Error;
 use crate::{VectorCastRewrite, VectorExprPlanner, VectorTypePlanner, aggregate_functions, scalar_functions};
 
 pub(crate) fn session() -> SessionContext {
-    let mut config = SessionConfig::new().with_target_partitions(2);
+    let mut config = SessionConfig::new().with_target_partitions(2).with_information_schema(true);
     config.options_mut().sql_parser.dialect = Dialect::PostgreSQL;
     let state = SessionStateBuilder::new()
         .with_config(config)

@@ -17,13 +17,14 @@ use arrow::datatypes::{DataType, FieldRef, Float16Type, Float32Type, Int8Type};
 use datafusion::common::Result;
 use datafusion::logical_expr::{
     ColumnarValue, Documentation, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
-    Signature, Volatility,
+    Signature,
 };
 use half::f16;
 use triune_common::Error;
 
 use super::args::{Meeting, Side, any_nullable, arity, constant, meet};
 use super::doc::doc;
+use super::{example, signature};
 use crate::types::convert::check_elements;
 use crate::types::text::print_float;
 use crate::types::{VectorKind, VectorType, type_name};
@@ -71,7 +72,8 @@ pub(crate) struct ArithmeticFunc {
 
 impl ArithmeticFunc {
     fn new(op: Arithmetic) -> Self {
-        Self { op, signature: Signature::user_defined(Volatility::Immutable) }
+        let vector = example(VectorKind::Vector);
+        Self { op, signature: signature(&[&[vector.clone(), vector]]) }
     }
 
     pub(crate) fn all() -> Vec<Self> {

@@ -18,17 +18,17 @@ use datafusion::common::Result;
 use datafusion::common::cast::as_fixed_size_list_array;
 use datafusion::logical_expr::{
     ColumnarValue, Documentation, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
-    Signature, Volatility,
+    Signature,
 };
 use datafusion::scalar::ScalarValue;
 use triune_common::Error;
 
 use super::args::{Shape, any_nullable, arity, map_rows, result_field, shape};
 use super::doc::doc;
-use super::shared_methods;
+use super::{example, shared_methods, signature};
 use crate::types::convert::to_vectors;
 use crate::types::text::{Rounding, print_text, wrong_length};
-use crate::types::{VectorType, type_name};
+use crate::types::{VectorKind, VectorType, type_name};
 
 /// The cast to a vector type.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -38,7 +38,7 @@ pub(crate) struct ToVectorFunc {
 
 impl Default for ToVectorFunc {
     fn default() -> Self {
-        Self { signature: Signature::user_defined(Volatility::Immutable) }
+        Self { signature: signature(&[&[DataType::Utf8, DataType::Utf8]]) }
     }
 }
 
@@ -138,7 +138,7 @@ pub(crate) struct VectorToTextFunc {
 
 impl Default for VectorToTextFunc {
     fn default() -> Self {
-        Self { signature: Signature::user_defined(Volatility::Immutable) }
+        Self { signature: signature(&[&[example(VectorKind::Vector)]]) }
     }
 }
 

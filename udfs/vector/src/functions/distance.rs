@@ -33,12 +33,13 @@ use datafusion::common::metadata::FieldMetadata;
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{
     ColumnarValue, Documentation, Expr, ExprSchemable, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
-    ScalarUDFImpl, Signature, Volatility,
+    ScalarUDFImpl, Signature,
 };
 use datafusion::scalar::ScalarValue;
 use triune_common::Error;
 
 use super::args::{Meeting, Shape, Side, any_nullable, arity, constant, meet, result_field};
+use super::{example, signature};
 use crate::kernels::{Metric, PreparedQuery, distances, doubles, pairwise};
 use crate::types::convert::Doubles;
 use crate::types::{VectorKind, VectorType};
@@ -66,13 +67,16 @@ pub(crate) struct DistanceFunc {
 
 impl DistanceFunc {
     fn new(name: &'static str, aliases: &[&str], metric: Metric, form: Form) -> Self {
+        let (vector, bits) = (example(VectorKind::Vector), example(VectorKind::BitVec));
         Self {
             name,
             aliases: aliases.iter().map(|a| (*a).to_owned()).collect(),
             metric,
             form,
-            // Arguments are taken as they come: a cast would turn vectors into lists.
-            signature: Signature::user_defined(Volatility::Immutable),
+            signature: match metric {
+                Metric::Hamming | Metric::Jaccard => signature(&[&[bits.clone(), bits]]),
+                _ => signature(&[&[vector.clone(), vector]]),
+            },
         }
     }
 

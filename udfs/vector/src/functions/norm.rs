@@ -21,14 +21,14 @@ use arrow::datatypes::{DataType, Field, FieldRef, Float16Type, Float32Type, Int8
 use datafusion::common::Result;
 use datafusion::common::cast::as_fixed_size_list_array;
 use datafusion::logical_expr::{
-    ColumnarValue, Documentation, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, Documentation, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature,
 };
 use half::f16;
 use triune_common::Error;
 
 use super::args::{Shape, any_nullable, arity, map_rows, result_field, shape};
 use super::doc::doc;
-use super::shared_methods;
+use super::{example, shared_methods, signature};
 use crate::kernels::doubles;
 use crate::types::convert::{Doubles, check_elements};
 use crate::types::{VectorKind, VectorType, type_name};
@@ -77,7 +77,7 @@ pub(crate) struct L2NormFunc {
 impl Default for L2NormFunc {
     fn default() -> Self {
         Self {
-            signature: Signature::user_defined(Volatility::Immutable),
+            signature: signature(&[&[example(VectorKind::Vector)]]),
             aliases: vec!["vector_norm".to_owned()],
         }
     }
@@ -138,7 +138,7 @@ pub(crate) struct L2NormalizeFunc {
 
 impl Default for L2NormalizeFunc {
     fn default() -> Self {
-        Self { signature: Signature::user_defined(Volatility::Immutable) }
+        Self { signature: signature(&[&[example(VectorKind::Vector)]]) }
     }
 }
 

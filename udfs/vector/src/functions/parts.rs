@@ -18,14 +18,14 @@ use arrow::datatypes::{DataType, FieldRef, UInt8Type};
 use datafusion::common::Result;
 use datafusion::common::cast::as_fixed_size_list_array;
 use datafusion::logical_expr::{
-    ColumnarValue, Documentation, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, Documentation, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature,
 };
 use datafusion::scalar::ScalarValue;
 use triune_common::Error;
 
 use super::args::{Shape, any_nullable, arity, map_rows, result_field, shape};
 use super::doc::doc;
-use super::shared_methods;
+use super::{example, shared_methods, signature};
 use crate::types::convert::Doubles;
 use crate::types::{VectorKind, VectorType, type_name};
 
@@ -37,7 +37,7 @@ pub(crate) struct VectorDimsFunc {
 
 impl Default for VectorDimsFunc {
     fn default() -> Self {
-        Self { signature: Signature::user_defined(Volatility::Immutable) }
+        Self { signature: signature(&[&[example(VectorKind::Vector)]]) }
     }
 }
 
@@ -91,7 +91,7 @@ pub(crate) struct SubvectorFunc {
 
 impl Default for SubvectorFunc {
     fn default() -> Self {
-        Self { signature: Signature::user_defined(Volatility::Immutable) }
+        Self { signature: signature(&[&[example(VectorKind::Vector), DataType::Int64, DataType::Int64]]) }
     }
 }
 

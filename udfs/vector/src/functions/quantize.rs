@@ -13,7 +13,7 @@ use arrow::datatypes::{FieldRef, Float16Type, Float32Type, Int8Type};
 use datafusion::common::Result;
 use datafusion::common::cast::as_fixed_size_list_array;
 use datafusion::logical_expr::{
-    ColumnarValue, Documentation, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, Documentation, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature,
 };
 use datafusion::scalar::ScalarValue;
 use half::f16;
@@ -21,7 +21,7 @@ use triune_common::Error;
 
 use super::args::{Shape, any_nullable, arity, map_rows, result_field, shape};
 use super::doc::doc;
-use super::shared_methods;
+use super::{example, shared_methods, signature};
 use crate::types::convert::check_elements;
 use crate::types::{VectorKind, VectorType, type_name};
 
@@ -33,7 +33,7 @@ pub(crate) struct BinaryQuantizeFunc {
 
 impl Default for BinaryQuantizeFunc {
     fn default() -> Self {
-        Self { signature: Signature::user_defined(Volatility::Immutable) }
+        Self { signature: signature(&[&[example(VectorKind::Vector)]]) }
     }
 }
 
