@@ -5,6 +5,7 @@ mod create;
 mod describe;
 mod drop;
 mod explain;
+mod indexes;
 mod prepare;
 mod secret;
 mod settings;
@@ -39,6 +40,7 @@ pub(crate) async fn run(
         Statement::CreateSecret(secret) => secret::create(core, secret).await,
         Statement::DropSecret { name, if_exists } => secret::drop(core, &name, if_exists).await,
         Statement::ShowSecrets => secret::show(core),
+        Statement::ShowIndexes => Box::pin(indexes::show(core)).await,
         Statement::Explain(explain) => Box::pin(explain::run(core, explain, params)).await,
         Statement::Describe(query) => describe::describe(core, *query, params).await,
         Statement::Summarize(query) => Box::pin(describe::summarize(core, *query, params)).await,

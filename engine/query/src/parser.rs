@@ -99,6 +99,11 @@ impl StatementParser {
                 self.inner.next_token();
                 Ok(Statement::ShowSecrets)
             }
+            (Keyword::SHOW, _) if self.word_at(1, &["INDEXES"]) => {
+                self.inner.next_token();
+                self.inner.next_token();
+                Ok(Statement::ShowIndexes)
+            }
             (Keyword::COPY, _) => self.copy(),
             (Keyword::EXPLAIN, _) => self.explain(),
             (Keyword::RESET, _) => self.reset(),
@@ -405,8 +410,14 @@ fn merge_operators(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
 
 /// sqlparser counts levels too, but where it tries one reading after another it may swallow that error.
 fn refuse_depth(tokens: &[TokenWithSpan]) -> Result<()> {
-    let mut depth = 0_usize;
+    let (mut depth, mut signs) = (0_usize, 0_usize);
     for token in tokens {
+        signs = match &token.token {
+            Token::Plus | Token::Minus | Token::Tilde => signs + 1,
+            Token::Word(word) if word.keyword == Keyword::NOT => signs + 1,
+            Token::Whitespace(_) => signs,
+            _ => 0,
+        };
         match &token.token {
             Token::LParen | Token::LBracket | Token::LBrace => depth += 1,
             Token::RParen | Token::RBracket | Token::RBrace => depth = depth.saturating_sub(1),
@@ -414,7 +425,7 @@ fn refuse_depth(tokens: &[TokenWithSpan]) -> Result<()> {
             Token::Word(word) if word.keyword == Keyword::END => depth = depth.saturating_sub(1),
             _ => {}
         }
-        if depth > NESTING_LIMIT {
+        if depth.max(signs) > NESTING_LIMIT {
             return Err(parser_error(ParserError::RecursionLimitExceeded).at(position(token.span.start)));
         }
     }

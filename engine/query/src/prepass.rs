@@ -5,6 +5,7 @@
 //! | `x::VECTOR(3)`, `'[1,2]'::float[2]` | `to_vector(x, 'VECTOR(3)')` |
 //! | `FROM t AT (VERSION => 3)` | the relation `t@{version=3}` under the alias `t` |
 //! | `FROM vector_search(t, …)` | a derived table with a marker (see `triune_search::desugar`) |
+//! | `time_bucket('1 day', ts, origin => …)` | the same call by position |
 //! | `FETCH FIRST 3 ROWS ONLY` | `LIMIT 3` |
 //! | `FROM t` | `SELECT * FROM t` |
 //! | `SELECT a <-> b, a, a` | the same, each column under a name of its own ([`labels`]) |
@@ -18,9 +19,11 @@ pub(crate) mod versions;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    self, Expr, Query, Select, TableFactor, Value, ValueWithSpan, VisitMut, VisitorMut,
+    self, Expr, Query, Select, Spanned, TableFactor, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 use triune_common::{Error, Result};
+
+use crate::parser;
 
 /// Rewrites the tree in place; the first problem ends it.
 pub(crate) fn prepare<T: VisitMut>(tree: &mut T) -> Result<()> {
@@ -68,6 +71,12 @@ impl VisitorMut for Prepass {
             value.value = Value::SingleQuotedString(std::mem::take(text));
         }
         ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Self::Break> {
+        let Expr::Function(function) = expr else { return ControlFlow::Continue(()) };
+        let at = parser::position(function.name.span().start);
+        step(triune_timeseries::desugar_call(function).map_err(|e| e.at(at)))
     }
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Self::Break> {

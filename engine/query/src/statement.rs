@@ -16,6 +16,8 @@ pub enum Statement {
         if_exists: bool,
     },
     ShowSecrets,
+    /// `SHOW INDEXES`: the vector indexes of Lance tables.
+    ShowIndexes,
     Explain(Explain),
     /// `DESCRIBE t`, `DESCRIBE 'file.parquet'`, `DESCRIBE SELECT …`.
     Describe(Box<ast::Query>),
