@@ -161,7 +161,7 @@ impl Sums {
         NullBuffer::from_iter(self.counts.iter().map(|c| *c > 0))
     }
 
-    /// The columns of [`super::VectorAgg::state_fields`].
+    /// The columns of `VectorAgg::state_fields`.
     pub(super) fn into_state(self) -> Result<Vec<ArrayRef>> {
         let counts: ArrayRef = Arc::new(UInt64Array::from(self.counts.clone()));
         Ok(vec![counts, self.into_lists()?])
