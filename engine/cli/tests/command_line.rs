@@ -11,6 +11,8 @@ fn triune(home: &Path) -> Command {
     command
         .env("HOME", home)
         .env("XDG_STATE_HOME", home.join("state"))
+        .env_remove("XDG_CONFIG_HOME")
+        .env_remove("TRIUNE_SECRET_KEY")
         .current_dir(home)
         .stdin(Stdio::null());
     command
@@ -343,4 +345,33 @@ fn help_and_mistakes() {
     let output = run(&["-o", "no/such/folder/x.csv", "-c", "SELECT 1"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("cannot write to \"no/such/folder/x.csv\""), "{}", stderr(&output));
+}
+
+#[test]
+fn secrets_outlive_the_process_and_are_sealed() {
+    let home = tempfile::tempdir().unwrap();
+    let secret = "CREATE SECRET lake (TYPE s3, KEY_ID 'AKIAEXAMPLE', SECRET 'hunter2', SCOPE 's3://lake')";
+    let in_db = |key: Option<&str>, sql: &str| {
+        let mut command = triune(home.path());
+        if let Some(key) = key {
+            command.env("TRIUNE_SECRET_KEY", key);
+        }
+        command.args(["my.db", "-c", sql, "--format", "csv"]).output().unwrap()
+    };
+    assert_eq!(stdout(&in_db(None, secret)), "");
+    assert_eq!(stdout(&in_db(None, "SHOW SECRETS")), "name,type,scope,kept_in\nlake,s3,s3://lake,database\n");
+
+    let catalog = std::fs::read_to_string(home.path().join("my.db/catalog.json")).unwrap();
+    assert!(catalog.contains("lake"), "{catalog}");
+    let in_hex = |text: &str| text.bytes().map(|b| format!("{b:02x}")).collect::<String>();
+    for value in ["hunter2", "AKIAEXAMPLE"] {
+        assert!(!catalog.contains(value) && !catalog.contains(&in_hex(value)), "{catalog}");
+    }
+
+    // Somebody else's key: the secret is seen, what it holds is not.
+    let other = "0".repeat(64);
+    assert!(stdout(&in_db(Some(&other), "SHOW SECRETS")).contains("sealed with another key"));
+    let bad = in_db(Some("short"), "SHOW SECRETS");
+    assert!(stderr(&bad).contains("not 64 hexadecimal digits"), "{}", stderr(&bad));
+    assert!(stdout(&in_db(None, "DROP SECRET lake; SHOW SECRETS")).ends_with("kept_in\n"));
 }
