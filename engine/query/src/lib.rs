@@ -2,9 +2,9 @@
 //!
 //! ```no_run
 //! # async fn example() -> triune_common::Result<()> {
-//! use triune_query::{Database, Params};
+//! use triune_query::Database;
 //!
-//! let database = triune_query::Database::open(Some("my.db")).await?;
+//! let database = Database::open(Some("my.db")).await?;
 //! let session = database.session();
 //! session.execute("CREATE EXTERNAL TABLE docs STORED AS LANCE LOCATION 'docs.lance'").await?;
 //! let rows = session.execute("FROM docs SELECT count(*)").await?.collect().await?;
