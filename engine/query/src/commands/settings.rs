@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arrow::array::timezone::Tz;
 use datafusion::config::ConfigOptions;
 use datafusion::sql::sqlparser::ast::{Expr, Set, UnaryOperator, Value};
 use triune_common::names::did_you_mean;
@@ -42,6 +43,7 @@ pub(super) fn set(core: &Arc<SessionCore>, set: &Set) -> Result<QueryResult> {
     core.change_state(|state| {
         let options = state.config_mut().options_mut();
         check_known(options, &name, &full)?;
+        check_value(&name, &full, &value)?;
         options.set(&full, &value).map_err(|e| {
             Error::invalid(format!("{name} cannot be set to '{value}': {}", Error::from(e).message()))
         })
@@ -80,6 +82,20 @@ fn check_known(options: &ConfigOptions, name: &str, full: &str) -> Result<()> {
         Some(near) => error.with_hint(format!("did you mean \"{near}\"?")),
         None => error.with_hint("SHOW ALL lists them"),
     })
+}
+
+/// Values that DataFusion would take and then answer wrongly with, or ignore.
+fn check_value(name: &str, full: &str, value: &str) -> Result<()> {
+    match full {
+        "datafusion.execution.time_zone" if value.parse::<Tz>().is_err() => {
+            Err(Error::invalid(format!("{name} cannot be set to '{value}': no time zone is called so"))
+                .with_hint("write an IANA name such as 'Europe/Berlin', or an offset such as '+05:30'"))
+        }
+        "datafusion.execution.batch_size" if value.parse::<usize>() == Ok(0) => {
+            Err(Error::invalid(format!("{name} cannot be set to 0: a batch has at least one row")))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn text(value: &Expr) -> Result<String> {
