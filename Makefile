@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`.
-.PHONY: demo test setup shell build fmt lint slt bench
+.PHONY: demo test setup shell build fmt lint slt
 
 demo: setup-build
 	$(ENV) cargo run --quiet --bin triune -- demo
@@ -21,7 +21,7 @@ lint: setup-build
 
 # SQL behaviour only: `make slt FILTER=vector`, `make slt COMPLETE=1` writes the expectations.
 slt: setup
-	$(ENV) $(if $(COMPLETE),TRIUNE_SLT_COMPLETE=1) TRIUNE_SLT_FILTER="$(FILTER)" cargo test -p triune-tests --test sqllogic -- --nocapture
+	$(ENV) $(if $(COMPLETE),TRIUNE_SLT_COMPLETE=1) TRIUNE_SLT_FILTER="$(FILTER)" cargo test -p triune-tests -p triune-features --test sqllogic -- --nocapture
 
 setup:
 	.ci/setup
