@@ -36,6 +36,8 @@ pub enum ErrorKind {
     Unsupported,
     /// The store or server said no to this principal.
     Permission,
+    /// The change would break a constraint: NOT NULL, CHECK, a key that is taken.
+    Constraint,
     /// A concurrent change won; the same statement may succeed when retried.
     Conflict,
     /// A store or server did not answer; may succeed when retried.
@@ -59,6 +61,7 @@ impl ErrorKind {
             Self::Data => "bad data",
             Self::Unsupported => "unsupported",
             Self::Permission => "permission denied",
+            Self::Constraint => "constraint",
             Self::Conflict => "conflict",
             Self::Unavailable => "unavailable",
             Self::Resources => "out of resources",

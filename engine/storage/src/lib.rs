@@ -12,4 +12,7 @@
 //! one, and the folder is fsynced; on an object store it is one conditional PUT.
 
 pub mod catalog;
+pub mod key;
 pub mod seal;
+pub mod stamp;
+pub mod table;
