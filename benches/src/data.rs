@@ -76,7 +76,11 @@ pub(crate) fn documents(path: &Path, rows: u64, dims: usize) -> Result<()> {
     })
 }
 
-/// `event_id, doc_id, ts, latency_ms`, in the order of time; a tenth of the documents have half of the events.
+/// Events reach a file up to so much later than they happened.
+const LATE_MICROS: i64 = 120 * 1_000_000;
+
+/// `event_id, doc_id, ts, latency_ms`, in the order of arrival, which is nearly that of time; a tenth of the
+/// documents have half of the events. Row groups are the writer's usual million rows.
 pub(crate) fn events(path: &Path, rows: u64, docs: u64) -> Result<()> {
     let mut rng = ChaCha8Rng::seed_from_u64(SEED + 1);
     write(path, rows, |from, n| {
@@ -86,9 +90,10 @@ pub(crate) fn events(path: &Path, rows: u64, docs: u64) -> Result<()> {
             rng.random_range(0..if popular { (docs / 10).max(1) } else { docs }) as i64 + 1
         });
         let doc = Int64Array::from_iter_values(doc);
-        let ts = TimestampMicrosecondArray::from_iter_values(
-            ids.clone().map(|i| START_MICROS + (SPAN_MICROS as f64 * i as f64 / rows as f64) as i64),
-        );
+        let ts = TimestampMicrosecondArray::from_iter_values(ids.clone().map(|i| {
+            let arrival = START_MICROS + (SPAN_MICROS as f64 * i as f64 / rows as f64) as i64;
+            (arrival - rng.random_range(0..LATE_MICROS)).max(START_MICROS)
+        }));
         let latency = Float64Array::from_iter_values(ids.clone().map(|_| {
             let u: f64 = rng.random_range(0.001..1.0);
             20.0 - 30.0 * u.ln()

@@ -1,23 +1,44 @@
 //! Whole statements, timed: exact search over Parquet and Lance, and the one plan.
 //!
 //! ```text
-//! cargo run --release -p triune-benches -- data /big/folder --docs 300000 --events 20000000
-//! cargo run --release -p triune-benches -- run  /big/folder --runs 7
+//! cargo build --release -p triune-cli -p triune-benches
+//! triune-bench data    /big/folder --docs 300000 --events 20000000
+//! triune-bench run     /big/folder --runs 7              Triune alone, for work on it
+//! triune-bench compare /big/folder --python PATH         beside DuckDB and DataFusion as it comes
+//! triune-bench process /big/folder                       cold start, peak memory
 //! ```
 //!
-//! `data` writes seeded files; `run` prints one JSON line per statement: the times of all runs in milliseconds, their
-//! median, rows, cores and whether the build was optimised. A ratio between engines is taken from two such runs on
-//! one machine, one after the other. Numbers of a build without `--release` say nothing.
+//! `data` writes seeded files. `run` prints one JSON line per statement. `compare` asks the engines in turn, in one
+//! run, with the same number of threads; it checks that their answers agree, prints a table and, last, one JSON line
+//! with every time, the machine, the commit and the build. It needs a Python with DuckDB
+//! (`pip install -r benches/compare/requirements.txt`) and about 2 GB beside the data for DuckDB's own tables.
+//! Ratios are between medians of one run. Numbers of a build without `--release` say nothing.
 
 #![expect(clippy::print_stdout, reason = "a benchmark's result goes to standard output")]
 
+mod compare;
 mod data;
+mod engines;
+mod machine;
+mod process;
+mod statements;
+mod times;
 
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
-use triune_common::{Clock, Error, Result, SystemClock};
-use triune_query::{Database, Session};
+use datafusion::common::runtime::SpawnedTask;
+use serde_json::json;
+use triune_common::{Error, ErrorKind, Result};
+use triune_query::Database;
+
+use engines::Engines;
+use statements::{Engine, QUESTIONS};
+use times::Times;
+
+/// The allocator that `triune` is shipped with.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[derive(Debug, Parser)]
 #[command(name = "triune-bench", about = "Benchmarks of whole statements")]
@@ -46,33 +67,84 @@ enum Command {
         /// Only statements whose name contains this.
         #[arg(long, default_value = "")]
         only: String,
+        /// As many as there are cores, if it is not given.
+        #[arg(long)]
+        threads: Option<usize>,
+    },
+    /// Asks the same of Triune, DuckDB and DataFusion, in turn.
+    Compare {
+        folder: PathBuf,
+        /// A Python that has DuckDB.
+        #[arg(long, default_value = "python3")]
+        python: PathBuf,
+        #[arg(long, default_value_t = 9)]
+        runs: usize,
+        /// Only statements whose name contains this.
+        #[arg(long, default_value = "")]
+        only: String,
+        /// Of each engine; as many as there are cores, if it is not given.
+        #[arg(long)]
+        threads: Option<usize>,
+    },
+    /// Starts processes: time of a cold `SELECT 1`, peak memory of statements.
+    Process {
+        folder: PathBuf,
+        #[arg(long, default_value_t = 5)]
+        runs: usize,
+        /// The program; the one beside this one, if it is not given.
+        #[arg(long)]
+        triune: Option<PathBuf>,
     },
 }
 
-/// Name and text; `{f}` is the folder. The query vector is that of one document.
-const STATEMENTS: [(&str, &str); 5] = [
-    ("select_1", "SELECT 1"),
-    ("exact_top10_parquet", "SELECT id FROM '{f}/docs.parquet' ORDER BY embedding <=> $1 LIMIT 10"),
-    ("exact_top10_lance", "SELECT id FROM '{f}/docs.lance' ORDER BY embedding <=> $1 LIMIT 10"),
-    (
-        "filtered_top10_parquet",
-        "SELECT id FROM vector_search('{f}/docs.parquet', embedding, $1, k => 10) WHERE lang = 'de'",
-    ),
-    (
-        "one_plan",
-        "SELECT time_bucket('1 hour', e.ts) AS hour, count(*) AS n, avg(e.latency_ms) AS mean, \
-         approx_percentile_cont(0.95) WITHIN GROUP (ORDER BY e.latency_ms) AS p95 \
-         FROM vector_search('{f}/docs.parquet', embedding, $1, k => 100) AS d \
-         JOIN '{f}/events.parquet' AS e ON e.doc_id = d.id \
-         WHERE d.lang = 'en' AND e.ts >= TIMESTAMP '2026-10-23 00:00:00' GROUP BY hour ORDER BY hour",
-    ),
-];
+fn main() -> Result<()> {
+    let command = Arguments::parse().command;
+    let threads = match &command {
+        Command::Run { threads, .. } | Command::Compare { threads, .. } => *threads,
+        Command::Data { .. } | Command::Process { .. } => None,
+    };
+    let threads = threads.unwrap_or_else(machine::cores).max(1);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .thread_stack_size(32 << 20)
+        .enable_all()
+        .build()
+        .map_err(|e| Error::new(ErrorKind::Resources, format!("the threads cannot be started: {e}")))?;
+    // On a worker: the main thread would be one more than was asked for.
+    runtime.block_on(async move {
+        SpawnedTask::spawn(Box::pin(dispatch(command, threads)))
+            .join()
+            .await
+            .map_err(|e| Error::internal(format!("the benchmark ended: {e}")))?
+    })
+}
 
-#[tokio::main]
-async fn main() -> Result<()> {
-    match Arguments::parse().command {
+async fn dispatch(command: Command, threads: usize) -> Result<()> {
+    match command {
         Command::Data { folder, docs, events, dims } => write_data(&folder, docs, events, dims).await,
-        Command::Run { folder, runs, only } => run(&folder, runs, &only).await,
+        Command::Run { folder, runs, only, .. } => run(&folder, runs, &only, threads).await,
+        Command::Compare { folder, python, runs, only, .. } => {
+            let (mut figures, agreed) =
+                Box::pin(compare::run((&folder, &python), threads, runs, &only)).await?;
+            figures["machine"] = machine::described(threads);
+            println!("{figures}");
+            match agreed {
+                true => Ok(()),
+                false => Err(Error::data("the engines' answers differ, see the table")),
+            }
+        }
+        Command::Process { folder, runs, triune } => {
+            let engines = Engines::triune(&folder, threads).await?;
+            let beside = || std::env::current_exe().map(|exe| exe.with_file_name("triune"));
+            let triune = match triune {
+                Some(path) => path,
+                None => beside().map_err(|e| Error::internal(e.to_string()))?,
+            };
+            let mut figures = process::run(&triune, &folder, &engines, runs)?;
+            figures["machine"] = machine::described(threads);
+            println!("{figures}");
+            Ok(())
+        }
     }
 }
 
@@ -88,44 +160,22 @@ async fn write_data(folder: &Path, docs: u64, events: u64, dims: usize) -> Resul
     Ok(())
 }
 
-async fn run(folder: &Path, runs: usize, only: &str) -> Result<()> {
-    let session = Database::open(None).await?.session();
-    let f = folder.display().to_string();
-    let query = format!("SELECT embedding FROM '{f}/docs.parquet' WHERE id = 77");
-    let found = session.execute(&query).await?.collect().await?;
-    let batch = found.iter().find(|b| b.num_rows() > 0).ok_or_else(|| Error::not_found("document 77"))?;
-    let vector = datafusion::common::ScalarValue::try_from_array(batch.column(0), 0)?;
-    let clock = SystemClock::new();
-    for (name, sql) in STATEMENTS.iter().filter(|(name, _)| name.contains(only)) {
-        let sql = sql.replace("{f}", &f);
-        let mut times = Vec::with_capacity(runs);
-        let mut rows = 0;
-        for _ in 0..runs.max(1) {
-            let start = clock.elapsed();
-            rows = rows_of(&session, &sql, &vector).await?;
-            times.push((clock.elapsed() - start).as_secs_f64() * 1e3);
+async fn run(folder: &Path, runs: usize, only: &str, threads: usize) -> Result<()> {
+    let mut engines = Engines::triune(folder, threads).await?;
+    for question in QUESTIONS.iter().filter(|q| q.name.contains(only)) {
+        for lane in question.lanes.iter().filter(|lane| lane.engine == Engine::Triune) {
+            let mut times = Times::default();
+            let mut rows = 0;
+            for _ in 0..runs.max(1) {
+                let (ms, answer) = engines.run(*lane).await?;
+                times.push(ms);
+                rows = answer.len();
+            }
+            let mut line = json!({ "statement": question.name, "source": lane.source, "rows": rows });
+            line["times"] = times.json();
+            line["machine"] = machine::described(threads);
+            println!("{line}");
         }
-        let mut sorted = times.clone();
-        sorted.sort_by(f64::total_cmp);
-        let line = serde_json::json!({
-            "statement": name,
-            "median_ms": sorted[sorted.len() / 2],
-            "runs_ms": times,
-            "rows": rows,
-            "cores": std::thread::available_parallelism().map(usize::from).unwrap_or(0),
-            "optimised": !cfg!(debug_assertions),
-        });
-        println!("{line}");
     }
     Ok(())
-}
-
-async fn rows_of(session: &Session, sql: &str, vector: &datafusion::common::ScalarValue) -> Result<usize> {
-    let params = if sql.contains("$1") {
-        triune_query::Params::Positional(vec![vector.clone()])
-    } else {
-        triune_query::Params::None
-    };
-    let batches = session.execute_with(sql, &params).await?.collect().await?;
-    Ok(batches.iter().map(|b| b.num_rows()).sum())
 }
