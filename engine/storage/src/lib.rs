@@ -15,4 +15,5 @@ pub mod catalog;
 pub mod key;
 pub mod seal;
 pub mod stamp;
+pub mod store;
 pub mod table;
