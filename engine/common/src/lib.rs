@@ -11,4 +11,4 @@ pub mod random;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::{Error, ErrorKind, Position, Result};
-pub use random::{IdGen, RandomIdGen, Rng, SeededIdGen, SystemRng};
+pub use random::{IdGen, RandomIdGen, Rng, SeededIdGen, SeededRng, SystemRng};

@@ -36,6 +36,34 @@ impl Rng for SystemRng {
     }
 }
 
+/// The same bytes for the same seed, for tests and simulations.
+#[derive(Debug)]
+pub struct SeededRng {
+    inner: Mutex<ChaCha20Rng>,
+}
+
+impl SeededRng {
+    pub fn new(seed: u64) -> Self {
+        Self { inner: Mutex::new(ChaCha20Rng::seed_from_u64(seed)) }
+    }
+
+    /// A number below `bound`, and 0 when `bound` is 0. Not exactly uniform for bounds near 2^64.
+    pub fn below(&self, bound: u64) -> u64 {
+        if bound == 0 { 0 } else { self.inner.lock().next_u64() % bound }
+    }
+
+    /// `true` once in `n` on average.
+    pub fn one_in(&self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+}
+
+impl Rng for SeededRng {
+    fn fill(&self, bytes: &mut [u8]) {
+        self.inner.lock().fill_bytes(bytes);
+    }
+}
+
 /// A source of unique ids: statements, temporary files, writers.
 pub trait IdGen: Debug + Send + Sync {
     fn next_id(&self) -> Uuid;

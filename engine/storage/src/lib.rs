@@ -12,8 +12,10 @@
 //! one, and the folder is fsynced; on an object store it is one conditional PUT.
 
 pub mod catalog;
+pub mod fs;
 pub mod key;
 pub mod seal;
 pub mod stamp;
 pub mod store;
 pub mod table;
+pub mod wal;
