@@ -39,6 +39,7 @@ mod schema;
 mod source;
 mod spec;
 mod table;
+mod vectors;
 
 pub use copy::{CopyTarget, copy_target};
 pub use errors::explain_read_error;

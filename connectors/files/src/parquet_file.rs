@@ -2,7 +2,7 @@
 //!
 //! The source stays `ParquetSource`, so that everything DataFusion knows about it goes on to work: pruning by
 //! statistics and page index, bloom filters, dynamic filters, late filters, sorting by statistics. Only where it
-//! gets bytes from is ours.
+//! gets bytes from is ours, and how it comes by vectors ([`crate::vectors`]).
 
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
@@ -36,6 +36,7 @@ use url::Url;
 
 use crate::errors::{file_name, of_file};
 use crate::locations::store_error;
+use crate::vectors::VectorSource;
 
 /// The shortest Parquet file: magic, an empty footer's length, magic.
 const SHORTEST: u64 = 12;
@@ -120,7 +121,7 @@ pub(crate) fn source(
     if let Some(hint) = options.global.metadata_size_hint {
         source = source.with_metadata_size_hint(hint);
     }
-    Arc::new(source)
+    Arc::new(VectorSource::new(source))
 }
 
 fn broken(name: &str, what: &str) -> Error {

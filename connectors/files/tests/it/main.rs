@@ -12,3 +12,5 @@ mod s3;
 mod s3_server;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod vectors;
