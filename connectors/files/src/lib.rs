@@ -34,6 +34,7 @@ mod options;
 mod parquet_file;
 mod partitions;
 mod pattern;
+mod pieces;
 mod sample;
 mod schema;
 mod source;

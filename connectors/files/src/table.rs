@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  scan: list ─▶ values of the folders ─▶ prune by filters on them ─▶ statistics (Parquet footers, cached)
-//!             ─▶ as many files as a LIMIT needs ─▶ groups for the cores ─▶ DataSourceExec
+//!             ─▶ as many files as a LIMIT needs ─▶ groups or pieces for the cores ─▶ DataSourceExec
 //! ```
 
 use std::collections::HashMap;
@@ -46,7 +46,7 @@ use crate::locations::{FoundFile, Location, Wanted};
 use crate::open::list;
 use crate::options::CsvOptions;
 use crate::source::ReaderSource;
-use crate::{parquet_file, partitions};
+use crate::{parquet_file, partitions, pieces};
 
 mod insert;
 
@@ -342,12 +342,12 @@ impl TableProvider for FileTable {
         // Rows that a filter drops do not count towards a limit.
         let file_limit = limit.filter(|_| others.is_empty());
         let (files, cut) = self.with_statistics(state, &store, chosen, file_limit).await?;
+        let projected = match projection {
+            Some(indices) => Arc::new(self.schema.project(indices)?),
+            None => Arc::clone(&self.schema),
+        };
         if files.is_empty() {
-            let schema = match projection {
-                Some(indices) => Arc::new(self.schema.project(indices)?),
-                None => Arc::clone(&self.schema),
-            };
-            return Ok(Arc::new(EmptyExec::new(schema)));
+            return Ok(Arc::new(EmptyExec::new(projected)));
         }
 
         let ordering = self.ordering(state, &files)?;
@@ -355,9 +355,25 @@ impl TableProvider for FileTable {
             is_compressed(self.files.compression.unwrap_or_else(|| compression_of_path(f.path().as_ref())))
         });
         let collected = matches!(self.format, Format::Parquet(_)) && state.config().collect_statistics();
-        let groups = FileGroup::new(files).split_files(state.config().target_partitions());
-        let (groups, statistics) =
-            compute_all_files_statistics(groups, Arc::clone(&self.schema), collected, cut)?;
+        // Rows in a promised order, and as many as are asked for, come from whole files.
+        let in_pieces = collected && ordering.is_empty() && file_limit.is_none();
+        let whole = FileGroup::new(files).split_files(state.config().target_partitions());
+        let (mut groups, statistics) =
+            compute_all_files_statistics(whole, Arc::clone(&self.schema), collected, cut)?;
+        if in_pieces {
+            let wanted = pieces::Wanted {
+                state,
+                store: store.as_ref(),
+                file_schema: &self.file_schema,
+                projection,
+                filters: others.into_iter().map(unqualified).collect::<Result<_>>()?,
+            };
+            let files = groups.into_iter().flat_map(FileGroup::into_inner).collect();
+            groups = pieces::cut(files, &wanted).await;
+            if groups.is_empty() {
+                return Ok(Arc::new(EmptyExec::new(projected)));
+            }
+        }
 
         let mut config = FileScanConfigBuilder::new(self.store_url.clone(), self.source(state, store))
             .with_file_groups(groups)

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
+mod pieces;
+#[cfg(test)]
 mod reading;
 #[cfg(test)]
 mod s3;
