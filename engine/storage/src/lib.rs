@@ -11,9 +11,12 @@
 //! each other's changes. On a local folder the new document is written aside, fsynced, renamed over the old
 //! one, and the folder is fsynced; on an object store it is one conditional PUT.
 
+pub mod base;
 pub mod catalog;
 pub mod fs;
+pub mod hot;
 pub mod key;
+pub mod lock;
 pub mod seal;
 pub mod stamp;
 pub mod store;

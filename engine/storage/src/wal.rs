@@ -134,8 +134,13 @@ pub trait Log: fmt::Debug + Send {
     /// Bytes of all segments.
     fn bytes(&self) -> u64;
 
-    /// The segment that is written.
+    /// The segment that the next frame goes to.
     fn segment(&self) -> SegmentId;
+
+    /// Makes all appended frames durable and lets the next writer in.
+    fn close(&mut self) -> Result<(), WalError> {
+        self.sync()
+    }
 }
 
 /// A log in a local folder.
