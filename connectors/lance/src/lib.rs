@@ -13,17 +13,21 @@
 //! DataFusion's own expressions and reads wide columns only for the rows that remain.
 
 pub mod ann;
+pub mod commit;
 mod error;
 pub mod index;
+mod mask;
 pub mod metric;
 mod predicate;
 pub mod provider;
 pub mod scan;
 pub mod store;
+mod take;
 pub mod version;
 pub mod write;
 
 pub use ann::{AnnRequest, LanceAnnExec, plan_ann};
+pub use commit::LanceCommit;
 pub use index::VectorIndexInfo;
 pub use metric::{LanceMetric, VectorScorer};
 pub use provider::LanceProvider;

@@ -24,11 +24,13 @@ use datafusion::physical_plan::ExecutionPlan;
 use lance::Dataset;
 use lance::dataset::fragment::FileFragment;
 use parking_lot::Mutex;
+use roaring::RoaringTreemap;
 use tokio::sync::OnceCell;
 use triune_common::{Error, Result};
 
 use crate::error::from_lance;
 use crate::index::{self, VectorIndexInfo};
+use crate::mask::RowMask;
 use crate::predicate::Predicate;
 use crate::scan::LanceScanExec;
 use crate::scan::pieces::{self, FragmentRows};
@@ -43,6 +45,8 @@ pub(crate) struct Table {
     /// How many columns of `schema` are the dataset's.
     pub(crate) data_columns: usize,
     pub(crate) fragments: Vec<FragmentRows>,
+    /// Rows that are left out; counted as deleted in `fragments`.
+    pub(crate) mask: Option<Arc<RowMask>>,
     /// What a value of variable length needs on average.
     pub(crate) variable_bytes: usize,
     indexes: Arc<OnceCell<Vec<VectorIndexInfo>>>,
@@ -103,6 +107,7 @@ impl Table {
             schema,
             data_columns: self.data_columns,
             fragments: self.fragments.clone(),
+            mask: self.mask.clone(),
             variable_bytes: self.variable_bytes,
             indexes: Arc::clone(&self.indexes),
             index_partitions: Arc::clone(&self.index_partitions),
@@ -153,6 +158,7 @@ impl LanceProvider {
             data_columns: schema.fields().len(),
             schema,
             fragments,
+            mask: None,
             variable_bytes,
             indexes: Arc::default(),
             index_partitions: Arc::default(),
@@ -172,6 +178,35 @@ impl LanceProvider {
         Arc::new(Self { table: Arc::new(table) })
     }
 
+    /// The same table without the rows at these addresses (fragment id times 2³² plus place): scans, counts
+    /// and searches leave them out. Addresses of other datasets' fragments do no harm. Replaces a mask that
+    /// there was.
+    ///
+    /// Errors: unsupported for a dataset with stable row ids or with deletions of its own.
+    pub fn with_mask(&self, rows: Arc<RoaringTreemap>) -> Result<Arc<Self>> {
+        let dataset = &self.table.dataset;
+        if self.table.stable_row_ids() || dataset.fragments().iter().any(|f| f.deletion_file.is_some()) {
+            return Err(Error::unsupported(format!(
+                "rows of {} cannot be masked: it has stable row ids or deletions of its own",
+                dataset.uri()
+            )));
+        }
+        let mut table = self.table.with_schema(Arc::clone(&self.table.schema));
+        let mut masked = 0;
+        for fragment in &mut table.fragments {
+            let first = fragment.id << 32;
+            fragment.deleted = rows.range_cardinality(first..first + fragment.physical);
+            masked += fragment.deleted;
+        }
+        table.mask = (masked > 0).then(|| Arc::new(RowMask::new(rows, masked)));
+        Ok(Arc::new(Self { table: Arc::new(table) }))
+    }
+
+    /// Rows that a mask leaves out.
+    pub fn masked_rows(&self) -> u64 {
+        self.table.mask.as_ref().map_or(0, |m| m.masked)
+    }
+
     pub fn dataset(&self) -> &Arc<Dataset> {
         &self.table.dataset
     }
@@ -186,7 +221,7 @@ impl LanceProvider {
         self.table.dataset.version_id()
     }
 
-    /// Rows that are not deleted.
+    /// Rows that are neither deleted nor masked.
     pub fn rows(&self) -> u64 {
         self.table.rows()
     }
@@ -283,7 +318,7 @@ impl TableProvider for LanceProvider {
 }
 
 /// Whether the expression is a function of one row alone, the same each time.
-pub(crate) fn is_row_condition(expr: &Expr) -> datafusion::common::Result<bool> {
+pub fn is_row_condition(expr: &Expr) -> datafusion::common::Result<bool> {
     if expr.is_volatile() {
         return Ok(false);
     }
@@ -310,7 +345,7 @@ pub(crate) fn is_row_condition(expr: &Expr) -> datafusion::common::Result<bool> 
 }
 
 /// Filters name the table as the query does; the scan knows its columns only.
-pub(crate) fn unqualified(expr: &Expr) -> datafusion::common::Result<Expr> {
+pub fn unqualified(expr: &Expr) -> datafusion::common::Result<Expr> {
     use datafusion::common::Column;
     use datafusion::common::tree_node::Transformed;
     let out = expr.clone().transform(|e| {

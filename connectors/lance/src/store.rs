@@ -117,7 +117,7 @@ impl LanceStore {
         Ok(ObjectStoreParams { storage_options_accessor: accessor, ..Default::default() })
     }
 
-    fn builder(&self, url: &Url) -> Result<DatasetBuilder> {
+    pub(crate) fn builder(&self, url: &Url) -> Result<DatasetBuilder> {
         self.check_scheme(url)?;
         let mut builder = DatasetBuilder::from_uri(lance_uri(url)?)
             .with_session(self.session())
@@ -191,7 +191,8 @@ pub(crate) fn lance_uri(url: &Url) -> Result<String> {
     }
 }
 
-fn local_path(url: &Url) -> Option<std::path::PathBuf> {
+/// The folder of a dataset on a local disk.
+pub(crate) fn local_path(url: &Url) -> Option<std::path::PathBuf> {
     (url.scheme() == "file").then(|| url.to_file_path().ok()).flatten()
 }
 

@@ -80,7 +80,7 @@ impl LanceStore {
 }
 
 /// The stream with every batch cast to what Lance stores, counting rows.
-fn to_storage(
+pub(crate) fn to_storage(
     stream: SendableRecordBatchStream,
     written: Arc<AtomicU64>,
 ) -> Result<SendableRecordBatchStream> {

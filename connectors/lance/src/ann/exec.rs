@@ -79,6 +79,9 @@ impl DisplayAs for LanceAnnExec {
                     spec.metric
                 )?;
                 write!(f, ", k={}", spec.k)?;
+                if let Some(mask) = &spec.table.mask {
+                    write!(f, ", masked_rows={}", mask.masked)?;
+                }
                 let fields = &spec.output.fields()[..spec.projection.len()];
                 let names: Vec<&str> = fields.iter().map(|f| f.name().as_str()).collect();
                 write!(f, ", projection=[{}]", names.join(", "))?;

@@ -135,11 +135,12 @@ impl IndexSearch<'_> {
         if let Some(fixed) = self.nprobes {
             return self.probe(fixed.min(partitions), allowed).await;
         }
-        let total = self.spec.table.rows();
+        let total: u64 = self.spec.table.fragments.iter().map(|f| f.physical).sum();
         let candidates = self.spec.k.saturating_mul(self.refine_factor as usize);
         let mut probes = first_probes(partitions, candidates, rows, total);
         let mut ids = self.probe(probes, allowed).await?;
-        if allowed.is_none() {
+        // A mask of many rows is like a condition.
+        if allowed.is_none() && rows >= total / 2 {
             return Ok(ids);
         }
         // A condition may keep only rows far from the query; that the result stands still when twice as
@@ -180,7 +181,10 @@ impl IndexSearch<'_> {
         // For graphs: how many candidates are kept while walking.
         scanner.ef(candidates.saturating_mul(2).max(64));
         if let Some(allowed) = allowed {
+            // Masked rows are not among them.
             scanner.with_row_id_prefilter(allowed.mask.clone());
+        } else if let Some(mask) = &spec.table.mask {
+            scanner.with_row_id_prefilter(mask.block().clone());
         }
         if !self.index.is_first {
             // Lance asks the first index of a column only. Naming segments of another one makes it leave
@@ -203,7 +207,8 @@ impl IndexSearch<'_> {
             .values()
             .iter()
             .copied()
-            .filter(|id| seen.insert(*id) && allowed.is_none_or(|a| RowAddrMask::selected(&a.mask, *id)));
+            .filter(|id| seen.insert(*id) && allowed.is_none_or(|a| RowAddrMask::selected(&a.mask, *id)))
+            .filter(|id| spec.table.mask.as_ref().is_none_or(|m| !m.hides(*id)));
         Ok(kept.collect())
     }
 }

@@ -40,7 +40,7 @@ const SELECTIVITY: f64 = 0.2;
 /// A declaration: which rows of which fragments, which columns, which conditions. Files are opened
 /// when a partition's stream is first polled.
 ///
-/// *Output*: the rows for which all conditions are true, in no stated order; deleted rows never.
+/// *Output*: the rows for which all conditions are true, in no stated order; deleted and masked rows never.
 /// *Limit*: `fetch` ends each partition by itself. *Memory*: see `scan::reader`. *Errors*: those of the
 /// store, and of conditions (division by zero).
 #[derive(Debug, Clone)]
@@ -120,6 +120,11 @@ impl LanceScanExec {
                 for piece in &self.partitions[partition] {
                     let fragment = self.table.fragments.iter().find(|f| f.id == piece.fragment);
                     let Some(fragment) = fragment else { continue };
+                    if let Some(mask) = &self.table.mask {
+                        let ranges = piece.ranges.iter().cloned();
+                        rows += piece.rows() - ranges.map(|r| mask.count(piece.fragment, r)).sum::<u64>();
+                        continue;
+                    }
                     // Where in a fragment the deleted rows lie is not known without reading.
                     let whole = piece.rows() == fragment.physical;
                     exact &= whole || fragment.deleted == 0;
@@ -183,6 +188,9 @@ impl DisplayAs for LanceScanExec {
                     self.partitions.len(),
                     self.columns(),
                 )?;
+                if let Some(mask) = &self.table.mask {
+                    write!(f, ", masked_rows={}", mask.masked)?;
+                }
                 if !self.predicate.fixed().is_empty() {
                     write!(f, ", filter=[{}]", list(self.predicate.fixed()))?;
                 }
@@ -202,6 +210,9 @@ impl DisplayAs for LanceScanExec {
                 writeln!(f, "dataset={name}")?;
                 writeln!(f, "version={}", self.version())?;
                 writeln!(f, "fragments={}", self.pieces())?;
+                if let Some(mask) = &self.table.mask {
+                    writeln!(f, "masked_rows={}", mask.masked)?;
+                }
                 if !self.predicate.fixed().is_empty() {
                     writeln!(f, "filter={}", list(self.predicate.fixed()))?;
                 }

@@ -55,7 +55,11 @@ impl Layout {
         let named = |name: &str| first_columns.iter().any(|c| table.schema.field(*c).name() == name);
         let row_id = named(ROW_ID);
         // A read of no columns at all still has to know how many rows are not deleted.
-        let row_addr = late || named(ROW_ADDR) || (!row_id && first_columns.is_empty());
+        let row_addr = late
+            || named(ROW_ADDR)
+            || (!row_id && first_columns.is_empty())
+            // Masked rows are known by their addresses.
+            || table.mask.is_some();
 
         let first = lance_columns(table, &first_columns)?;
         let mut fields: Vec<Field> =

@@ -23,6 +23,7 @@ pub(crate) struct FragmentRows {
     pub(crate) id: u64,
     /// Rows in its files, deleted ones included.
     pub(crate) physical: u64,
+    /// Deleted or masked.
     pub(crate) deleted: u64,
 }
 

@@ -350,6 +350,13 @@ impl PartitionReader {
         self.metrics.rows_scanned.add(batch.num_rows());
         let compute = self.metrics.baseline.elapsed_compute().clone();
         let _timer = compute.timer();
+        let batch = match &self.spec.table.mask {
+            Some(mask) => {
+                let addresses = addresses(&batch)?.values().clone();
+                mask.apply(batch, &addresses)?
+            }
+            None => batch,
+        };
         let kept = layout.predicate.apply(batch)?;
         if layout.rest.is_none() {
             return layout.assemble(&kept, None).map(Some);

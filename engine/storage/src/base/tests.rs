@@ -1,0 +1,217 @@
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, UInt64Array};
+use arrow::datatypes::{DataType, Field, Int64Type};
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use triune_common::SystemRng;
+use triune_lance::{LanceCaches, NoOptions};
+
+use super::*;
+use crate::fs::RealFs;
+use crate::key::Key;
+use crate::stamp::TableId;
+use crate::table::{ColumnDef, TableOptions};
+
+/// Which columns are the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    Int,
+    Text,
+    Rid,
+}
+
+fn definition(by: By) -> TableDef {
+    let column = |id, name: &str, t, nullable| ColumnDef {
+        id,
+        field: Field::new(name, t, nullable),
+        default: None,
+        identity: None,
+        comment: None,
+    };
+    let key = match by {
+        By::Int => vec!["id".to_owned()],
+        By::Text => vec!["name".to_owned()],
+        By::Rid => Vec::new(),
+    };
+    TableDef {
+        id: TableId(7),
+        revision: 1,
+        columns: vec![
+            column(1, "id", DataType::Int64, false),
+            column(2, "name", DataType::Utf8, false),
+            column(3, "n", DataType::Int64, true),
+        ],
+        primary_key: key,
+        checks: Vec::new(),
+        cluster_by: Vec::new(),
+        comment: None,
+        options: TableOptions::default(),
+        last_column: 3,
+    }
+}
+
+fn table(dir: &Path, def: &TableDef) -> Arc<BaseTable> {
+    let lance = LanceStore::new(LanceCaches::default(), Arc::new(NoOptions));
+    BaseTable::new(&dir.join("tables/7"), def, lance, Arc::new(RealFs)).unwrap()
+}
+
+/// Rows `(key number, n)` in the stored schema.
+fn batch(by: By, rows: &[(u64, i64)]) -> RecordBatch {
+    let schema = definition(by).stored_schema();
+    let mut columns: Vec<ArrayRef> = vec![
+        Arc::new(Int64Array::from_iter_values(rows.iter().map(|(k, _)| *k as i64))),
+        Arc::new(StringArray::from_iter_values(rows.iter().map(|(k, _)| format!("name-{k}")))),
+        Arc::new(Int64Array::from_iter_values(rows.iter().map(|(_, n)| *n))),
+    ];
+    if by == By::Rid {
+        columns.push(Arc::new(UInt64Array::from_iter_values(rows.iter().map(|(k, _)| *k))));
+    }
+    RecordBatch::try_new(schema, columns).unwrap()
+}
+
+fn stream(batches: Vec<RecordBatch>) -> SendableRecordBatchStream {
+    let schema = batches[0].schema();
+    Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::iter(batches.into_iter().map(Ok))))
+}
+
+fn key(base: &Base, by: By, k: u64) -> Key {
+    let keys = base.table().codec().keys_of(&batch(by, &[(k, 0)])).unwrap();
+    keys.get(0).to_owned()
+}
+
+fn keys(base: &Base, by: By, numbers: &[u64]) -> Keys {
+    let rows: Vec<_> = numbers.iter().map(|k| (*k, 0)).collect();
+    base.table().codec().keys_of(&batch(by, &rows)).unwrap()
+}
+
+fn at(checkpoint: u64) -> AppendOptions {
+    AppendOptions { checkpoint: CommitTs(checkpoint), settle: CommitTs::ZERO }
+}
+
+#[tokio::test]
+async fn rows_are_found_by_key_and_fetched_by_address() {
+    let dir = tempfile::tempdir().unwrap();
+    for by in [By::Int, By::Text, By::Rid] {
+        let dir = dir.path().join(format!("{by:?}"));
+        let table = table(&dir, &definition(by));
+        let base = Base::empty(&table, BaseState::empty(&SystemRng::new())).unwrap();
+        assert!(base.find(key(&base, by, 1).as_ref()).is_none());
+        let first: Vec<(u64, i64)> = (0..1000).map(|k| (k, k as i64 * 2)).collect();
+        let base = base.append(stream(vec![batch(by, &first)]), at(10)).await.unwrap();
+        let second: Vec<(u64, i64)> = (0..500).map(|k| (5000 - 7 * k, 1)).collect();
+        let base = base.append(stream(vec![batch(by, &second)]), at(20)).await.unwrap();
+        assert_eq!(base.rows(), 1500);
+        let found = base.find_many(&keys(&base, by, &[999, 5000, 3, 6000, 4993]));
+        assert!(found[3].is_none());
+        let addresses: Vec<u64> = found.into_iter().flatten().collect();
+        let rows = base.fetch(&[addresses[1], addresses[0], addresses[1]], &[2, 0]).await.unwrap();
+        assert_eq!(rows.schema().field(0).name(), "n");
+        assert_eq!(rows.column(1).as_primitive::<Int64Type>().values(), &[5000, 999, 5000]);
+        assert_eq!(rows.column(0).as_primitive::<Int64Type>().values(), &[1, 1998, 1]);
+
+        assert!(base.deletes().mark(addresses[0], CommitTs(30)));
+        let gone = key(&base, by, 999);
+        assert!(base.find(gone.as_ref()).is_none());
+        assert!(base.find_at(gone.as_ref(), CommitTs(29)).is_some());
+        assert!(base.find_at(gone.as_ref(), CommitTs(30)).is_none());
+        assert_eq!(base.intersects(&keys(&base, by, &[7001, 999, 5000])), Some(2));
+        assert_eq!(base.provider(CommitTs(30)).unwrap().unwrap().rows(), 1499);
+        assert_eq!(base.provider(CommitTs(29)).unwrap().unwrap().rows(), 1500);
+
+        let base = base.append(stream(vec![batch(by, &[(999, -1)])]), at(40)).await.unwrap();
+        let state: BaseState =
+            serde_json::from_str(&serde_json::to_string(base.state()).unwrap()).unwrap();
+        let again = state.open(&self::table(&dir, &definition(by))).await.unwrap();
+        let address = again.find(gone.as_ref()).unwrap();
+        assert_ne!(address, addresses[0]);
+        let row = again.fetch(&[address], &[2]).await.unwrap();
+        assert_eq!(row.column(0).as_primitive::<Int64Type>().values(), &[-1]);
+        assert_eq!(again.provider(CommitTs(40)).unwrap().unwrap().rows(), 1500);
+        again.keys().verify().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_append_that_was_not_published_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let table = table(dir.path(), &definition(By::Int));
+    let empty = Base::empty(&table, BaseState::empty(&SystemRng::new())).unwrap();
+    // The very first one, twice: nothing was published in between.
+    drop(empty.append(stream(vec![batch(By::Int, &[(1, 1)])]), at(1)).await.unwrap());
+    let one = empty.append(stream(vec![batch(By::Int, &[(2, 1)])]), at(1)).await.unwrap();
+    assert_eq!(one.rows(), 1);
+    drop(one.append(stream(vec![batch(By::Int, &[(3, 1)])]), at(2)).await.unwrap());
+    let two = one.append(stream(vec![batch(By::Int, &[(4, 1)])]), at(2)).await.unwrap();
+    assert_eq!((two.rows(), two.provider(CommitTs::MAX).unwrap().unwrap().rows()), (2, 2));
+    let again = two.state().clone().open(&self::table(dir.path(), &definition(By::Int))).await.unwrap();
+    let found = again.find_many(&keys(&again, By::Int, &[1, 2, 3, 4]));
+    assert_eq!(found.iter().map(Option::is_some).collect::<Vec<_>>(), [false, true, false, true]);
+}
+
+#[tokio::test]
+async fn damage_is_named_when_a_base_is_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let table = table(dir.path(), &definition(By::Int));
+    let base = Base::empty(&table, BaseState::empty(&SystemRng::new())).unwrap();
+    let base = base.append(stream(vec![batch(By::Int, &[(5, 1), (3, 1)])]), at(1)).await.unwrap();
+    base.deletes().mark(base.find(key(&base, By::Int, 3).as_ref()).unwrap(), CommitTs(2));
+    let base = base.append(stream(vec![batch(By::Int, &[(9, 1), (7, 1)])]), at(2)).await.unwrap();
+    let state = base.state().clone();
+    drop(base);
+    let root = table.folder().to_owned();
+    let mut files: Vec<PathBuf> = state.files().map(|f| root.join(f)).collect();
+    files.extend(std::fs::read_dir(root.join("base.lance/data")).unwrap().map(|e| e.unwrap().path()));
+    let newest = |folder: &str| {
+        let listed = std::fs::read_dir(root.join(folder)).unwrap().map(|e| e.unwrap().path());
+        // Lance counts names down.
+        listed.filter(|p| p.extension().is_some_and(|e| e == "manifest")).min().unwrap()
+    };
+    files.push(newest("base.lance/_versions"));
+    assert_eq!(files.len(), 6, "{files:?}");
+    for file in files {
+        let good = std::fs::read(&file).unwrap();
+        let open = || async {
+            let opened = state.clone().open(&self::table(dir.path(), &definition(By::Int))).await;
+            let error = opened.expect_err(&format!("{} was damaged", file.display()));
+            assert_eq!(error.kind(), ErrorKind::Data, "{error}");
+            error.message().to_owned()
+        };
+        std::fs::remove_file(&file).unwrap();
+        let said = open().await;
+        let name = file.file_name().unwrap().to_str().unwrap();
+        assert!(said.contains(name), "{name}: {said}");
+        std::fs::write(&file, &good[..good.len() / 2]).unwrap();
+        assert!(open().await.contains(name));
+        if file.extension().is_some_and(|e| e == "manifest" || e == "roar") {
+            let mut bad = good.clone();
+            bad[good.len() / 3] ^= 8;
+            std::fs::write(&file, &bad).unwrap();
+            assert!(open().await.contains(name));
+        }
+        std::fs::write(&file, &good).unwrap();
+        state.clone().open(&self::table(dir.path(), &definition(By::Int))).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_torn_version_that_nobody_published_is_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let table = table(dir.path(), &definition(By::Int));
+    let empty = Base::empty(&table, BaseState::empty(&SystemRng::new())).unwrap();
+    let one = empty.append(stream(vec![batch(By::Int, &[(1, 1)])]), at(1)).await.unwrap();
+    let orphan = one.append(stream(vec![batch(By::Int, &[(2, 1)])]), at(2)).await.unwrap();
+    drop(orphan);
+    let versions = table.folder().join("base.lance/_versions");
+    let newest = std::fs::read_dir(versions).unwrap().map(|e| e.unwrap().path()).min().unwrap();
+    let bytes = std::fs::read(&newest).unwrap();
+    for torn in [0, 7, bytes.len() / 2, bytes.len() - 1] {
+        std::fs::write(&newest, &bytes[..torn]).unwrap();
+        let state = one.state().clone();
+        let table = self::table(dir.path(), &definition(By::Int));
+        let again = state.open(&table).await.unwrap();
+        let two = again.append(stream(vec![batch(By::Int, &[(3, 1)])]), at(2)).await.unwrap();
+        let found = two.find_many(&keys(&two, By::Int, &[1, 2, 3]));
+        assert_eq!(found.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false, true]);
+    }
+}
