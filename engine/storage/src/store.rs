@@ -7,55 +7,95 @@
 //!  Snapshot = (visible timestamp, DbVersion)   DbVersion = table → definition, base, memtables
 //! ```
 //!
-//! See [`committer`] for the order in which a commit becomes durable and visible, [`transaction`] for what a
-//! transaction sees of itself, [`provider`] for how a query reads a table at a snapshot.
+//! See `committer` for the order in which a commit becomes durable and visible, `transaction` for what a
+//! transaction sees of itself, `provider` for how a query reads a table at a snapshot, `checkpoint` for how
+//! rows move to the base, and `recovery` for what opening does.
 
+mod checkpoint;
+mod commit;
+mod committer;
+mod driver;
+mod identity;
+mod maintenance;
+mod provider;
+mod recovery;
+mod schema;
+mod shared;
+mod state;
 pub mod transaction;
+mod version;
+mod writes;
 
-use std::fmt::Debug;
-use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use datafusion::catalog::TableProvider;
-use triune_common::{Error, Result};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use triune_common::{Clock, Error, Result, Rng};
+use triune_lance::LanceStore;
 
+pub use maintenance::{Limits, MaintenanceInfo};
+pub use provider::StoreProvider;
+pub use schema::SchemaChange;
 pub use transaction::{Savepoint, Transaction};
+pub use version::{DbVersion, Snapshot, TableVersion};
 
+use crate::base::{Base, BaseState, BaseTable};
+use crate::fs::StorageFs;
 use crate::stamp::{CommitTs, TableId};
 use crate::table::TableDef;
+use commit::CommitRequest;
+use committer::{Committer, Request};
+use driver::Driver;
+use shared::{Place, Shared};
+use version::Counters;
 
 /// The tables of one open database. Share it behind an `Arc`.
+///
+/// Dropping it waits for commits that are under way and makes those durable that did not wait; hot rows stay in
+/// the WAL and are there again when the database is opened.
 #[derive(Debug)]
-pub struct Store {}
+pub struct Store {
+    shared: Arc<Shared>,
+    driver: Driver,
+    next_table: AtomicU64,
+    keeper: Mutex<Option<tokio::task::JoinHandle<()>>>,
+    /// Keeps other processes from writing.
+    _lock: Option<crate::lock::WriterLock>,
+}
 
-/// What an ALTER TABLE does to the rows that are there already.
-#[derive(Debug, Clone)]
-pub enum SchemaChange {
-    /// Names, defaults, checks, comments, options: no row is touched.
-    Definition,
-    /// A column at the end; rows that exist get this value (of the column's type, may be NULL).
-    AddColumn {
-        name: String,
-        value: datafusion::common::ScalarValue,
-    },
-    DropColumn {
-        name: String,
-    },
-    RenameColumn {
-        from: String,
-        to: String,
-    },
-    /// Every value is cast to the type that the new definition has for the column.
-    RetypeColumn {
-        name: String,
-    },
+/// Where a store keeps its files, and with what it works.
+#[derive(Debug)]
+pub struct StoreOptions {
+    pub fs: Arc<dyn StorageFs>,
+    pub folder: PathBuf,
+    pub lance: Arc<LanceStore>,
+    pub clock: Arc<dyn Clock>,
+    pub rng: Arc<dyn Rng>,
+    /// The catalog's definitions. Tables of the storage that are not among them were dropped.
+    pub definitions: Vec<TableDef>,
+    pub limits: Limits,
+    /// `false`: requests are handled by whoever makes them, for simulations.
+    pub thread: bool,
 }
 
 impl Store {
     /// A store that forgets everything when it is dropped.
-    pub fn in_memory(clock: Arc<dyn triune_common::Clock>) -> Arc<Self> {
-        drop(clock);
-        Arc::new(Self {})
+    pub fn in_memory(clock: Arc<dyn Clock>) -> Result<Arc<Self>> {
+        let version = Arc::new(DbVersion::default());
+        let shared =
+            Arc::new(Shared::new(clock, None, Limits::default(), CommitTs::ZERO, Arc::clone(&version)));
+        let committer = Committer::new(Arc::clone(&shared), None, version, CommitTs::ZERO);
+        let driver = Driver::thread(committer)?;
+        Ok(Arc::new(Self {
+            shared,
+            driver,
+            next_table: AtomicU64::new(1),
+            keeper: Mutex::default(),
+            _lock: None,
+        }))
     }
 
     /// Starts a transaction on what is committed now.
@@ -63,54 +103,104 @@ impl Store {
         Transaction::new(Arc::clone(self))
     }
 
+    /// What a statement that starts now sees.
+    pub fn snapshot(&self) -> Snapshot {
+        self.shared.snapshot()
+    }
+
+    /// The definition that rows are written for now; it is newer than the catalog's after a crash between the two.
+    pub fn definition(&self, table: TableId) -> Option<Arc<TableDef>> {
+        let (_, version) = self.shared.current();
+        version.tables.get(&table).map(|t| Arc::clone(&t.def))
+    }
+
     /// A fresh number for a table that is to be created.
     pub fn next_table_id(&self) -> TableId {
-        TableId(0)
+        TableId(self.next_table.fetch_add(1, Ordering::SeqCst))
     }
 
-    /// Makes an empty table. The caller then writes the definition into the catalog.
+    fn next_table(&self) -> u64 {
+        self.next_table.load(Ordering::SeqCst)
+    }
+
+    /// Makes an empty table. The caller then writes the definition into the catalog; a table that is in no
+    /// catalog is gone after the next opening, with all its rows.
     pub async fn create_table(&self, def: TableDef) -> Result<()> {
-        missing(&def)
+        let table = empty_table(def, self.shared.place.as_ref())?;
+        self.driver
+            .run(move |committer| {
+                committer.check_writable()?;
+                committer.version = Arc::new(committer.version.with(table));
+                committer.publish();
+                Ok(())
+            })
+            .await
     }
 
+    /// Takes a table away. Its files stay as long as a snapshot may read them.
     pub async fn drop_table(&self, id: TableId) -> Result<()> {
-        missing(&id)
-    }
-
-    /// Changes a table's definition, and its rows where the change asks for it. `def` has the next revision.
-    /// Concurrent transactions that write the table fail with a conflict.
-    pub async fn alter_table(&self, def: TableDef, change: SchemaChange) -> Result<()> {
-        missing(&(def, change))
-    }
-
-    /// `n` fresh values of an identity column, without gaps within the range; gaps between ranges are possible.
-    pub fn next_identity(&self, table: TableId, column: &str, n: u64) -> Result<Vec<Range<i64>>> {
-        missing(&(table, column, n))
-    }
-
-    /// Moves hot rows of all tables into their bases.
-    pub async fn checkpoint(&self) -> Result<()> {
-        missing(&())
+        self.driver
+            .run(move |committer| {
+                committer.version = Arc::new(committer.version.without(id));
+                committer.publish();
+                Ok(())
+            })
+            .await
     }
 
     /// Rewrites a table's base: small fragments merged, superseded rows dropped, clustering restored.
     pub async fn optimize(&self, table: TableId) -> Result<()> {
-        missing(&table)
+        Err(Error::unsupported(format!("OPTIMIZE is not supported yet (table {table})")))
     }
 
     /// Deletes files that no version within the retention needs; returns the bytes that became free.
     pub async fn vacuum(&self, table: TableId) -> Result<u64> {
-        missing(&table)
+        Err(Error::unsupported(format!("VACUUM is not supported yet (table {table})")))
     }
 
     /// The table as it was at the latest commit not after `at`.
     ///
     /// Errors: invalid when `at` is before the table's creation or older than its retention.
     pub async fn provider_at(&self, table: TableId, at: CommitTs) -> Result<Arc<dyn TableProvider>> {
-        missing(&(table, at))
+        Err(Error::unsupported(format!(
+            "AT is not supported yet on tables of the database (table {table}, {at})"
+        )))
+    }
+
+    async fn commit(&self, commit: CommitRequest) -> Result<CommitTs> {
+        self.admit().await;
+        let (reply, answer) = oneshot::channel();
+        self.driver.send(Request::Commit(Box::new(commit), reply))?;
+        answer.await.map_err(|_| Error::internal("the committer ended without an answer"))?
+    }
+
+    /// Bytes of all hot rows with their indexes.
+    pub fn hot_bytes(&self) -> usize {
+        self.shared.hot_bytes()
     }
 }
 
-fn missing<T>(what: &dyn Debug) -> Result<T> {
-    Err(Error::unsupported(format!("tables are not supported yet ({what:?})")))
+/// A table without rows.
+fn empty_table(def: TableDef, place: Option<&Place>) -> Result<TableVersion> {
+    let base = match place {
+        Some(place) => Some(Base::empty(&place.base_table(&def)?, BaseState::empty(place.rng.as_ref()))?),
+        None => None,
+    };
+    let mut table = TableVersion {
+        codec: Arc::new(def.key_codec()?),
+        rows_revision: def.revision,
+        def: Arc::new(def),
+        base,
+        memtables: Vec::new(),
+        counters: Arc::new(Counters::default()),
+    };
+    table.memtables.push(Arc::new(table.new_memtable()));
+    Ok(table)
+}
+
+impl Place {
+    fn base_table(&self, def: &TableDef) -> Result<Arc<BaseTable>> {
+        let folder = self.folder.join("tables").join(def.id.to_string());
+        BaseTable::new(&folder, def, Arc::clone(&self.lance), Arc::clone(&self.fs))
+    }
 }

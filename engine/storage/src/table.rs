@@ -103,9 +103,20 @@ impl TableDef {
         Arc::new(Schema::new(self.columns.iter().map(|c| c.field.clone()).collect::<Vec<_>>()))
     }
 
-    /// The user's columns, then `_rid` where there is no primary key.
+    /// The user's columns as scans give them. All but those of the key are nullable: NOT NULL is a promise about
+    /// new rows, and may be made and taken back without touching those that are there.
+    pub fn scan_schema(&self) -> SchemaRef {
+        Arc::new(Schema::new(self.scan_fields()))
+    }
+
+    fn scan_fields(&self) -> Vec<Field> {
+        let in_key = |name: &String| self.primary_key.contains(name);
+        self.columns.iter().map(|c| c.field.clone().with_nullable(!in_key(c.field.name()))).collect()
+    }
+
+    /// The scan schema, then `_rid` where there is no primary key.
     pub fn stored_schema(&self) -> SchemaRef {
-        let mut fields: Vec<Field> = self.columns.iter().map(|c| c.field.clone()).collect();
+        let mut fields = self.scan_fields();
         if self.has_rid() {
             fields.push(Field::new(RID, DataType::UInt64, false));
         }

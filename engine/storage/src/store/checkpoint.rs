@@ -1,0 +1,170 @@
+//! Moving hot rows into the bases, all tables at once.
+//!
+//! ```text
+//!  committer   freeze: new memtables, new WAL segment, moment C
+//!  here        rows of the frozen memtables that live at C ─▶ one Lance version per table, key files, fsync
+//!  committer   publish: rows that ended after C are ended in the new base; state.json; new DbVersion;
+//!              older WAL segments go
+//! ```
+//!
+//! A crash before `state.json` is replaced leaves files that nobody names, and the WAL has everything; a crash
+//! after it finds the new bases, and the WAL has what came after C (CKPT-1). Queries and commits go on all the
+//! while; both committer steps are short.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use datafusion::common::DataFusionError;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::StreamExt;
+use triune_common::Result;
+
+use super::Store;
+use super::committer::{Committer, Frozen};
+use super::shared::Place;
+use super::state::{State, TableState};
+use super::version::TableVersion;
+use crate::base::{AppendOptions, Base};
+use crate::hot::Memtable;
+use crate::stamp::{CommitTs, TableId};
+
+/// A table's new base.
+struct Moved {
+    base: Arc<Base>,
+    /// How many memtables it makes superfluous.
+    memtables: usize,
+}
+
+impl Store {
+    /// Moves hot rows of all tables into their bases. Concurrent calls wait for each other.
+    pub async fn checkpoint(&self) -> Result<()> {
+        let Some(place) = self.shared.place.clone() else { return Ok(()) };
+        let _bases = self.shared.bases.lock().await;
+        self.checkpoint_locked(&place).await
+    }
+
+    /// The same for callers that hold the lock of the bases.
+    pub(super) async fn checkpoint_locked(&self, place: &Place) -> Result<()> {
+        let frozen = self.driver.run(Committer::freeze).await?;
+        let mut moved = BTreeMap::new();
+        let oldest = self.shared.pins.oldest().unwrap_or(frozen.ts).min(frozen.ts);
+        for (id, table) in &frozen.version.tables {
+            let count = frozen.counts.get(id).copied().unwrap_or(0);
+            let retention = table.def.options.retention_seconds.saturating_mul(1_000_000);
+            let settle = oldest.min(CommitTs(frozen.ts.0.saturating_sub(retention)));
+            if let Some(base) =
+                move_rows(table, count, AppendOptions { checkpoint: frozen.ts, settle }).await?
+            {
+                moved.insert(*id, Moved { base, memtables: count });
+            }
+        }
+        let place = place.clone();
+        let next_table = self.next_table();
+        self.driver.run(move |committer| publish(committer, &place, &frozen, moved, next_table)).await?;
+        let gauge = &self.shared.gauge;
+        gauge.checkpoints.fetch_add(1, Ordering::Relaxed);
+        gauge.last.lock().checkpoint = Some(self.shared.clock.now());
+        gauge.relieved.notify_waiters();
+        Ok(())
+    }
+}
+
+/// Appends what lives at the checkpoint to the base; `None` when nothing has changed since the last one.
+async fn move_rows(table: &TableVersion, count: usize, options: AppendOptions) -> Result<Option<Arc<Base>>> {
+    let Some(base) = &table.base else { return Ok(None) };
+    let last_change = CommitTs(table.counters.last_change.load(Ordering::Relaxed));
+    if count == 0 && last_change <= base.checkpoint() {
+        return Ok(None);
+    }
+    let memtables: Vec<Arc<Memtable>> = table.memtables[..count].to_vec();
+    let schema = table.def.stored_schema();
+    let at = options.checkpoint;
+    // One memtable after the other, so that no more than one is copied at a time.
+    let rows = futures::stream::iter(memtables).flat_map(move |memtable| {
+        let batches = match memtable.live_at(at) {
+            Ok(rows) => rows.into_iter().map(|r| Ok(r.batch)).collect(),
+            Err(e) => vec![Err(DataFusionError::from(e))],
+        };
+        futures::stream::iter(batches)
+    });
+    let rows = Box::pin(RecordBatchStreamAdapter::new(schema, rows));
+    base.append(rows, options).await.map(Some)
+}
+
+fn publish(
+    committer: &mut Committer,
+    place: &Place,
+    frozen: &Frozen,
+    moved: BTreeMap<TableId, Moved>,
+    next_table: u64,
+) -> Result<()> {
+    committer.check_writable()?;
+    let mut next = committer.version.as_ref().clone();
+    let mut retired = Vec::new();
+    for (id, moved) in moved {
+        // Dropped or emptied meanwhile: what was written for it is not needed.
+        let Some(now) = next.tables.get(&id).filter(|now| is_successor(now, frozen, id)) else { continue };
+        for memtable in &now.memtables[..moved.memtables] {
+            for (key, end) in memtable.ended_after(frozen.ts) {
+                if let Some(address) = moved.base.find(key.as_ref()) {
+                    moved.base.deletes().mark(address, end);
+                }
+            }
+            retired.push((id, Arc::clone(memtable)));
+        }
+        let mut table = now.as_ref().clone();
+        table.base = Some(moved.base);
+        table.memtables.drain(..moved.memtables);
+        next.tables.insert(id, Arc::new(table));
+    }
+    store_state(committer, place, &next.tables, frozen.ts, frozen.segment, next_table)?;
+    committer.version = Arc::new(next);
+    for (id, memtable) in retired {
+        committer.retire_memtable(id, memtable, frozen.ts);
+    }
+    committer.forget_retired();
+    committer.publish();
+    if let Some(log) = &mut committer.log {
+        log.remove_before(frozen.segment)?;
+    }
+    Ok(())
+}
+
+/// Whether a table's version goes on where the frozen one was.
+fn is_successor(now: &TableVersion, frozen: &Frozen, id: TableId) -> bool {
+    frozen.version.tables.get(&id).is_some_and(|then| {
+        now.def.revision == then.def.revision
+            && now.memtables.first().zip(then.memtables.first()).is_some_and(|(a, b)| Arc::ptr_eq(a, b))
+    })
+}
+
+/// Writes `state.json` for these tables. `applied`: commits up to here are in the bases.
+pub(super) fn store_state(
+    _committer: &Committer,
+    place: &Place,
+    tables: &BTreeMap<TableId, Arc<TableVersion>>,
+    applied: CommitTs,
+    segment: crate::wal::SegmentId,
+    next_table: u64,
+) -> Result<()> {
+    let mut state = State::load(place.fs.as_ref(), &place.folder)?;
+    state.checkpoint = applied;
+    state.first_segment = segment.0;
+    state.next_table = next_table;
+    state.tables =
+        tables.iter().filter_map(|(id, table)| Some((*id, table_state(table, applied)?))).collect();
+    state.store(place.fs.as_ref(), &place.folder)
+}
+
+fn table_state(table: &TableVersion, applied: CommitTs) -> Option<TableState> {
+    let identities = table.counters.identities.lock().iter().map(|(id, c)| (*id, c.reserved)).collect();
+    Some(TableState {
+        def: table.def.as_ref().clone(),
+        rows_revision: table.rows_revision,
+        applied,
+        base: table.base.as_ref()?.state().clone(),
+        next_rid: table.counters.next_rid.load(Ordering::Relaxed),
+        identities,
+    })
+}

@@ -1,0 +1,209 @@
+//! A table at a snapshot, as a query reads it.
+//!
+//! ```text
+//!  UnionExec
+//!  ├ LanceScanExec   base at the snapshot's version, minus rows that ended, minus rows that the transaction ended
+//!  └ HotScanExec     hot rows that the snapshot sees, minus those the transaction ended, plus its own rows
+//! ```
+//!
+//! Each row that the snapshot sees comes out of exactly one of the two (SNAP-2). Both evaluate conditions
+//! themselves, so a condition that is taken is taken exactly. A part without rows is left out.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::buffer::BooleanBuffer;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::stats::Precision;
+use datafusion::common::{DFSchema, Statistics};
+use datafusion::error::{DataFusionError, Result as DfResult};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::union::UnionExec;
+use roaring::RoaringTreemap;
+use triune_common::Result;
+use triune_lance::LanceProvider;
+use triune_lance::provider::{is_row_condition, unqualified};
+
+use super::version::{Snapshot, TableVersion, Visible};
+use super::writes::TableWrites;
+use crate::hot::VisibleBatch;
+use crate::key::Keys;
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct StoreProvider {
+    /// The columns that are offered: a prefix of the stored schema.
+    schema: SchemaRef,
+    version: Arc<TableVersion>,
+    snapshot: Snapshot,
+    own: Option<Arc<TableWrites>>,
+}
+
+impl StoreProvider {
+    pub(super) fn new(
+        schema: SchemaRef,
+        version: Arc<TableVersion>,
+        snapshot: Snapshot,
+        own: Option<Arc<TableWrites>>,
+    ) -> Self {
+        Self { schema, version, snapshot, own: own.filter(|w| !w.is_empty()) }
+    }
+
+    /// The definition at the snapshot.
+    pub fn definition(&self) -> &Arc<crate::table::TableDef> {
+        self.version.definition()
+    }
+
+    /// Hot rows that are visible, own ones included; stored schema.
+    pub fn hot_rows(&self) -> Result<Vec<VisibleBatch>> {
+        let truncated = self.own.as_ref().is_some_and(|w| w.truncated);
+        let mut rows = Vec::new();
+        if !truncated {
+            for memtable in &self.version.memtables {
+                rows.extend(memtable.view(self.snapshot.ts));
+            }
+        }
+        if let Some(own) = &self.own {
+            if !own.deleted.is_empty() {
+                rows = rows
+                    .into_iter()
+                    .map(|b| self.without_deleted(b, own))
+                    .filter(|b| !b.as_ref().is_ok_and(|b| b.rows() == 0))
+                    .collect::<Result<_>>()?;
+            }
+            rows.extend(own.live_batches()?.into_iter().map(VisibleBatch::whole));
+        }
+        Ok(rows)
+    }
+
+    fn without_deleted(&self, batch: VisibleBatch, own: &TableWrites) -> Result<VisibleBatch> {
+        let keys = self.version.codec.keys_of(batch.stored())?;
+        let keep = BooleanBuffer::collect_bool(keys.len(), |i| {
+            batch.keep().is_none_or(|k| k.value(i)) && !own.has_deleted(keys.get(i))
+        });
+        VisibleBatch::masked(batch.stored().clone(), keep)
+    }
+
+    /// The base without the rows that are not visible; `None` when no row of it is.
+    pub fn base(&self) -> Result<Option<Arc<LanceProvider>>> {
+        let truncated = self.own.as_ref().is_some_and(|w| w.truncated);
+        let Some(base) = self.version.base.as_ref().filter(|_| !truncated) else { return Ok(None) };
+        let provider = match self.own.as_ref().filter(|w| !w.deleted.is_empty()) {
+            None => base.provider(self.snapshot.ts)?,
+            Some(own) => {
+                let mut mask = RoaringTreemap::clone(&base.mask(self.snapshot.ts));
+                for key in &own.deleted {
+                    if let Visible::Base(address) = self.version.visible(key.as_ref(), self.snapshot.ts) {
+                        mask.insert(address);
+                    }
+                }
+                base.unmasked().map(|p| p.with_mask(Arc::new(mask))).transpose()?
+            }
+        };
+        Ok(provider.filter(|p| p.rows() > 0))
+    }
+}
+
+#[async_trait]
+impl TableProvider for StoreProvider {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        let columns: Vec<usize> = match projection {
+            Some(columns) => columns.clone(),
+            None => (0..self.schema.fields().len()).collect(),
+        };
+        let hot = self.hot_rows().map_err(DataFusionError::from)?;
+        let base = self.base().map_err(DataFusionError::from)?;
+        let mut parts: Vec<Arc<dyn ExecutionPlan>> = Vec::with_capacity(2);
+        if let Some(base) = base {
+            parts.push(base.scan(state, Some(&columns), filters, limit).await?);
+        }
+        if !hot.is_empty() {
+            let stored = self.version.def.stored_schema();
+            let schema = DFSchema::try_from(Arc::clone(&stored))?;
+            let filters = filters
+                .iter()
+                .map(|f| state.create_physical_expr(unqualified(f)?, &schema))
+                .collect::<DfResult<Vec<_>>>()?;
+            let batches = hot
+                .iter()
+                .map(|b| b.to_batch().map_err(DataFusionError::from))
+                .collect::<DfResult<Vec<_>>>()?;
+            let mut exec: Arc<dyn ExecutionPlan> =
+                datafusion::datasource::memory::MemorySourceConfig::try_new_exec(
+                    &[batches],
+                    Arc::clone(&stored),
+                    None,
+                )?;
+            if !filters.is_empty() {
+                exec = Arc::new(datafusion::physical_plan::filter::FilterExec::try_new(
+                    datafusion::physical_expr::conjunction(filters),
+                    exec,
+                )?);
+            }
+            let exprs: Vec<_> = columns
+                .iter()
+                .map(|c| {
+                    let name = stored.field(*c).name();
+                    (
+                        Arc::new(datafusion::physical_expr::expressions::Column::new(name, *c))
+                            as Arc<dyn datafusion::physical_expr::PhysicalExpr>,
+                        name.clone(),
+                    )
+                })
+                .collect();
+            parts
+                .push(Arc::new(datafusion::physical_plan::projection::ProjectionExec::try_new(exprs, exec)?));
+        }
+        match parts.len() {
+            0 => Ok(Arc::new(EmptyExec::new(Arc::new(self.schema.project(&columns)?)))),
+            1 => Ok(parts.remove(0)),
+            _ => UnionExec::try_new(parts),
+        }
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DfResult<Vec<TableProviderFilterPushDown>> {
+        filters
+            .iter()
+            .map(|f| {
+                Ok(if is_row_condition(f)? {
+                    TableProviderFilterPushDown::Exact
+                } else {
+                    TableProviderFilterPushDown::Unsupported
+                })
+            })
+            .collect()
+    }
+
+    fn statistics(&self) -> Option<Statistics> {
+        let hot: usize = self.hot_rows().ok()?.iter().map(VisibleBatch::rows).sum();
+        let base = self.base().ok()?.map_or(0, |b| b.rows());
+        let mut statistics = Statistics::new_unknown(&self.schema);
+        statistics.num_rows = Precision::Exact(hot + usize::try_from(base).ok()?);
+        Some(statistics)
+    }
+}
+
+/// Keys of a batch's rows, for callers that have a provider only.
+impl StoreProvider {
+    pub fn keys_of(&self, stored: &RecordBatch) -> Result<Keys> {
+        self.version.codec.keys_of(stored)
+    }
+}

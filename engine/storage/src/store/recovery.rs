@@ -1,0 +1,132 @@
+//! Opening a store: the published state, then what the WAL has beyond it.
+//!
+//! Replaying a commit is applying it again, by the same code, in the same order, without checks: what was
+//! acknowledged is there again (DUR-1), what was half-written was cut from the log before (DUR-2).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use triune_common::{Error, Result};
+
+use super::committer::{Committer, apply};
+use super::driver::Driver;
+use super::shared::{Place, Shared};
+use super::state::{State, TableState};
+use super::version::{Counters, DbVersion, IdentityCounter, TableVersion};
+use super::{Store, StoreOptions, empty_table};
+use crate::lock::WriterLock;
+use crate::stamp::{CommitTs, TableId};
+use crate::table::TableDef;
+use crate::wal::record::{BaseRecord, Record};
+use crate::wal::{SegmentId, Wal};
+
+impl Store {
+    /// Opens a database's storage for writing, making it if it is new.
+    ///
+    /// Errors: unavailable when another process writes it (named in the message); data, with file and place,
+    /// when something that was published is missing or damaged; nothing is changed then.
+    pub async fn open(options: StoreOptions) -> Result<Arc<Self>> {
+        let StoreOptions { fs, folder, lance, clock, rng, definitions, limits, thread } = options;
+        let lock = WriterLock::acquire(&folder, clock.as_ref())?;
+        let place = Place { fs, folder, lance, rng };
+        let state = State::load(place.fs.as_ref(), &place.folder)?;
+        let mut version = DbVersion::default();
+        for def in definitions {
+            let table = open_table(&place, def, &state).await?;
+            version.tables.insert(table.def.id, Arc::new(table));
+        }
+        let mut version = Arc::new(version);
+        let first = SegmentId(state.first_segment.max(1));
+        let (fs, dir) = (Arc::clone(&place.fs), place.folder.join("wal"));
+        let (wal, replay) =
+            if state.is_new { Wal::create(fs, &dir, first)? } else { Wal::open(fs, &dir, first)? };
+        let mut last = state.checkpoint;
+        let mut highest_table = state.next_table.max(1);
+        for frame in replay {
+            let (position, bytes) = frame?;
+            let schema_of = |table: TableId, revision: u64| {
+                let table = version.tables.get(&table)?;
+                (revision >= table.rows_revision).then(|| table.def.stored_schema())
+            };
+            let applied = |table: TableId| state.tables.get(&table).map_or(CommitTs::ZERO, |t| t.applied);
+            let record = Record::decode(&bytes, &schema_of).map_err(|e| {
+                Error::data(format!(
+                    "the log record at byte {} of segment {} cannot be read: {}",
+                    position.offset,
+                    position.segment,
+                    e.message()
+                ))
+            })?;
+            match record {
+                Record::Commit(commit) => {
+                    last = last.max(commit.ts);
+                    for change in &commit.changes {
+                        highest_table = highest_table.max(change.table.0 + 1);
+                        if version.tables.contains_key(&change.table) && commit.ts > applied(change.table) {
+                            apply(&mut version, change, commit.ts)?;
+                        }
+                    }
+                }
+                Record::Base(base) => note(&version, &base),
+            }
+        }
+        for id in version.tables.keys() {
+            highest_table = highest_table.max(id.0 + 1);
+        }
+        let shared = Arc::new(Shared::new(clock, Some(place), limits, last, Arc::clone(&version)));
+        let committer = Committer::new(Arc::clone(&shared), Some(Box::new(wal)), version, last);
+        let driver = if thread { Driver::thread(committer)? } else { Driver::inline(committer) };
+        let store = Arc::new(Self {
+            shared,
+            driver,
+            next_table: AtomicU64::new(highest_table),
+            keeper: parking_lot::Mutex::default(),
+            _lock: Some(lock),
+        });
+        if thread {
+            store.start_keeper();
+        }
+        Ok(store)
+    }
+}
+
+/// A table with its base, its memtable empty.
+async fn open_table(place: &Place, def: TableDef, state: &State) -> Result<TableVersion> {
+    let Some(published) = state.tables.get(&def.id) else { return empty_table(def, Some(place)) };
+    let TableState { def: known, rows_revision, base, next_rid, identities, .. } = published;
+    // A change of the schema publishes the storage first.
+    let def = if known.revision > def.revision { known.clone() } else { def };
+    let base = base.clone().open(&place.base_table(&def)?).await?;
+    let counters = Counters::default();
+    counters.next_rid.store(*next_rid, Ordering::Relaxed);
+    *counters.identities.lock() =
+        identities.iter().map(|(id, next)| (*id, IdentityCounter { next: *next, reserved: *next })).collect();
+    let mut table = empty_table(def, None)?;
+    table.base = Some(base);
+    table.rows_revision = *rows_revision;
+    table.counters = Arc::new(counters);
+    Ok(table)
+}
+
+/// An identity column's values up to here may have been used.
+fn note(version: &Arc<DbVersion>, record: &BaseRecord) {
+    let Some(table) = version.tables.get(&record.table) else { return };
+    let (Some(column), Some(next)) = (record.state["identity"].as_u64(), record.state["next"].as_i64())
+    else {
+        return;
+    };
+    let Ok(column) = u32::try_from(column) else { return };
+    let up = table
+        .def
+        .columns
+        .iter()
+        .find(|c| c.id == column)
+        .and_then(|c| c.identity)
+        .is_none_or(|i| i.increment > 0);
+    let mut identities = table.counters.identities.lock();
+    let counter = identities.entry(column).or_insert(IdentityCounter { next, reserved: next });
+    let further = if up { next > counter.next } else { next < counter.next };
+    if further {
+        *counter = IdentityCounter { next, reserved: next };
+    }
+}

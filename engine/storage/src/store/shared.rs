@@ -1,0 +1,97 @@
+//! What transactions, the committer and maintenance share.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use triune_common::{Clock, Rng};
+use triune_lance::LanceStore;
+
+use super::maintenance::{Gauge, Limits};
+use super::version::{DbVersion, Pins, Snapshot};
+use crate::fs::StorageFs;
+use crate::stamp::CommitTs;
+
+/// See the module's description.
+#[derive(Debug)]
+pub(super) struct Shared {
+    current: RwLock<Current>,
+    pub(super) pins: Arc<Pins>,
+    pub(super) clock: Arc<dyn Clock>,
+    /// `None`: in memory only.
+    pub(super) place: Option<Place>,
+    /// Held while bases are being written: checkpoints, bulk loads, rewrites, changes of schema.
+    pub(super) bases: tokio::sync::Mutex<()>,
+    pub(super) limits: Limits,
+    pub(super) gauge: Gauge,
+}
+
+/// Where a database keeps its files.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    pub(super) fs: Arc<dyn StorageFs>,
+    /// The folder of `state.json`, the WAL and the key files.
+    pub(super) folder: PathBuf,
+    pub(super) lance: Arc<LanceStore>,
+    pub(super) rng: Arc<dyn Rng>,
+}
+
+/// The visible timestamp and the version that belongs to it; read and changed together.
+#[derive(Debug)]
+struct Current {
+    visible: CommitTs,
+    version: Arc<DbVersion>,
+}
+
+impl Shared {
+    pub(super) fn new(
+        clock: Arc<dyn Clock>,
+        place: Option<Place>,
+        limits: Limits,
+        visible: CommitTs,
+        version: Arc<DbVersion>,
+    ) -> Self {
+        Self {
+            current: RwLock::new(Current { visible, version }),
+            pins: Arc::default(),
+            clock,
+            place,
+            bases: tokio::sync::Mutex::new(()),
+            limits,
+            gauge: Gauge::default(),
+        }
+    }
+
+    /// What a statement that starts now sees.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let current = self.current.read();
+        // Pinned under the lock: nobody may find the moment unneeded before it is known to be needed.
+        let pin = self.pins.pin(current.visible);
+        Snapshot { ts: current.visible, version: Arc::clone(&current.version), _pin: pin }
+    }
+
+    pub(super) fn current(&self) -> (CommitTs, Arc<DbVersion>) {
+        let current = self.current.read();
+        (current.visible, Arc::clone(&current.version))
+    }
+
+    /// Shows commits up to `visible`. The committer alone calls this.
+    pub(super) fn show(&self, visible: CommitTs, version: &Arc<DbVersion>) {
+        let mut current = self.current.write();
+        current.visible = visible;
+        if !Arc::ptr_eq(&current.version, version) {
+            current.version = Arc::clone(version);
+        }
+    }
+
+    pub(super) fn hot_bytes(&self) -> usize {
+        let (_, version) = self.current();
+        version.tables.values().map(|t| t.hot_bytes()).sum()
+    }
+
+    /// When the oldest row of the hot store was committed.
+    pub(super) fn oldest_hot(&self) -> Option<CommitTs> {
+        let (_, version) = self.current();
+        version.tables.values().flat_map(|t| &t.memtables).filter_map(|m| m.first_ts()).min()
+    }
+}

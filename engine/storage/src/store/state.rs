@@ -1,0 +1,98 @@
+//! `state.json`: what a checkpoint published, one document for all tables.
+//!
+//! Whatever it names was fsynced before it; it is replaced by one rename. Recovery opens what it names and
+//! replays the WAL from `first_segment` on, passing over commits that the bases hold already.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use triune_common::{Error, Result};
+
+use crate::base::BaseState;
+use crate::fs::StorageFs;
+use crate::stamp::{CommitTs, TableId};
+use crate::table::TableDef;
+
+/// The format that this build writes.
+const FORMAT: u32 = 1;
+const DOCUMENT: &str = "state.json";
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct State {
+    pub(super) format: u32,
+    /// No later commit is in any base, but for bulk loads that say so themselves.
+    pub(super) checkpoint: CommitTs,
+    /// The first WAL segment that recovery needs.
+    pub(super) first_segment: u64,
+    /// Numbers below were given to tables.
+    pub(super) next_table: u64,
+    pub(super) tables: BTreeMap<TableId, TableState>,
+    /// Nothing has been published yet.
+    #[serde(skip)]
+    pub(super) is_new: bool,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TableState {
+    /// The definition that the base was written for. The catalog follows it, also after a crash between the two.
+    pub(super) def: TableDef,
+    /// The revision since which the stored schema is what it is; the WAL's rows of older ones are in the base.
+    pub(super) rows_revision: u64,
+    /// Commits up to here are in the base; recovery passes over them.
+    pub(super) applied: CommitTs,
+    pub(super) base: BaseState,
+    pub(super) next_rid: u64,
+    /// By column id: the next value that no range was handed out for.
+    #[serde(default)]
+    pub(super) identities: BTreeMap<u32, i64>,
+}
+
+fn path(folder: &Path) -> PathBuf {
+    folder.join(DOCUMENT)
+}
+
+impl State {
+    /// The published state; the state of a new database when there is none.
+    pub(super) fn load(fs: &dyn StorageFs, folder: &Path) -> Result<Self> {
+        let path = path(folder);
+        let named = path.display();
+        if !fs.exists(&path).map_err(|e| crate::fs::io_error("read", &path, &e))? {
+            return Ok(Self {
+                format: FORMAT,
+                next_table: 1,
+                first_segment: 1,
+                is_new: true,
+                ..Self::default()
+            });
+        }
+        let bytes = fs.read(&path).map_err(|e| crate::fs::io_error("read", &path, &e))?;
+        #[derive(Deserialize)]
+        struct Head {
+            format: u32,
+        }
+        let damaged = |e: serde_json::Error| {
+            Error::data(format!("{named} is damaged: {e}"))
+                .with_hint("restore it from a backup of the database's folder; nothing was changed")
+        };
+        let head: Head = serde_json::from_slice(&bytes).map_err(damaged)?;
+        if head.format > FORMAT {
+            let format = head.format;
+            return Err(Error::unsupported(format!(
+                "{named} has format {format}, this build reads up to {FORMAT}"
+            ))
+            .with_hint("open the database with a newer triune"));
+        }
+        serde_json::from_slice(&bytes).map_err(damaged)
+    }
+
+    /// Publishes the state; durable when this returns.
+    pub(super) fn store(&self, fs: &dyn StorageFs, folder: &Path) -> Result<()> {
+        let bytes = serde_json::to_vec_pretty(self)
+            .map_err(|e| Error::internal(format!("the storage's state cannot be written as JSON: {e}")))?;
+        let path = path(folder);
+        fs.write_atomic(&path, &bytes).map_err(|e| crate::fs::io_error("write", &path, &e))
+    }
+}

@@ -1,0 +1,140 @@
+//! Random transactions, checkpoints, restarts and old snapshots against maps.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use triune_common::ErrorKind;
+
+use super::support::*;
+
+type Rows = BTreeMap<i64, i64>;
+
+#[derive(Debug, Clone)]
+enum Step {
+    Insert(Vec<(i64, i64)>),
+    Upsert(Vec<(i64, i64)>),
+    Delete(Vec<i64>),
+    /// Rows whose id is below get this value.
+    UpdateBelow(i64, i64),
+    Truncate,
+    Savepoint,
+    RollBack,
+    Commit,
+    Abort,
+    Checkpoint,
+    Reopen,
+    /// Remember a snapshot, to be compared at the end.
+    Look,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let pairs = || {
+        proptest::collection::btree_map(0i64..40, any::<i64>(), 1..12)
+            .prop_map(|m| m.into_iter().collect::<Vec<_>>())
+    };
+    prop_oneof![
+        5 => pairs().prop_map(Step::Insert),
+        5 => pairs().prop_map(Step::Upsert),
+        4 => proptest::collection::vec(0i64..40, 1..8).prop_map(Step::Delete),
+        2 => (0i64..40, any::<i64>()).prop_map(|(a, b)| Step::UpdateBelow(a, b)),
+        1 => Just(Step::Truncate),
+        1 => Just(Step::Savepoint),
+        1 => Just(Step::RollBack),
+        8 => Just(Step::Commit),
+        1 => Just(Step::Abort),
+        2 => Just(Step::Checkpoint),
+        1 => Just(Step::Reopen),
+        1 => Just(Step::Look),
+    ]
+}
+
+fn shown(rows: &Rows) -> BTreeMap<i64, Vec<i64>> {
+    rows.iter().map(|(k, v)| (*k, vec![*v])).collect()
+}
+
+async fn run(steps: Vec<Step>) {
+    let (place, mut store) = Place::create().await;
+    let mut committed = Rows::new();
+    let mut open = store.begin();
+    let mut own = Rows::new();
+    let mut saved: Option<(triune_storage::store::Savepoint, Rows)> = None;
+    let mut looks = Vec::new();
+    for (i, step) in steps.into_iter().enumerate() {
+        let at = format!("step {i}: {step:?}");
+        match step {
+            Step::Insert(pairs) => {
+                let result = open.insert(KEYED, rows(KEYED, &pairs)).await;
+                if pairs.iter().any(|(k, _)| own.contains_key(k)) {
+                    assert_eq!(result.expect_err(&at).kind(), ErrorKind::Constraint, "{at}");
+                } else {
+                    result.expect(&at);
+                    own.extend(pairs);
+                }
+            }
+            Step::Upsert(pairs) => {
+                open.upsert(KEYED, rows(KEYED, &pairs)).await.expect(&at);
+                own.extend(pairs);
+            }
+            Step::Delete(ids) => {
+                let n = open.delete(KEYED, &keys(&ids)).await.expect(&at);
+                let removed = ids.iter().filter(|id| own.remove(id).is_some()).count();
+                assert_eq!(n, removed as u64, "{at}");
+            }
+            Step::UpdateBelow(bound, v) => {
+                let ids: Vec<i64> = own.keys().copied().filter(|k| *k < bound).collect();
+                let new: Vec<(i64, i64)> = ids.iter().map(|k| (*k, v)).collect();
+                open.update(KEYED, &keys(&ids), rows(KEYED, &new)).await.expect(&at);
+                own.extend(new);
+            }
+            Step::Truncate => {
+                open.truncate(KEYED).expect(&at);
+                own.clear();
+            }
+            Step::Savepoint => saved = Some((open.savepoint(), own.clone())),
+            Step::RollBack => {
+                if let Some((point, then)) = &saved {
+                    open.roll_back_to(point);
+                    own = then.clone();
+                }
+            }
+            Step::Commit => {
+                open.commit(true).await.expect(&at);
+                committed = own.clone();
+                (open, saved) = (store.begin(), None);
+            }
+            Step::Abort => {
+                own = committed.clone();
+                (open, saved) = (store.begin(), None);
+            }
+            Step::Checkpoint => store.checkpoint().await.expect(&at),
+            Step::Reopen => {
+                looks.clear();
+                saved = None;
+                drop(open);
+                drop(store);
+                store = place.open().await;
+                open = store.begin();
+                own = committed.clone();
+            }
+            Step::Look => looks.push((store.begin(), committed.clone())),
+        }
+        assert_eq!(seen(&open, KEYED).await, shown(&own), "{at}");
+        let all: Vec<i64> = (0..40).collect();
+        let there = open.existing(KEYED, &keys(&all)).await.expect(&at);
+        assert!(all.iter().all(|k| there[usize::try_from(*k).unwrap()] == own.contains_key(k)), "{at}");
+    }
+    assert_eq!(visible(&store, KEYED).await, shown(&committed));
+    for (look, then) in looks {
+        assert_eq!(seen(&look, KEYED).await, shown(&then), "an old snapshot");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn transactions_do_what_the_model_does(steps in proptest::collection::vec(step(), 1..60)) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(run(steps));
+    }
+}
