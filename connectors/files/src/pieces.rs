@@ -12,9 +12,12 @@
 //! count. Over a file in the order of time, of which a statement wants the last week, one partition has all the work.
 //! Its streams do take pieces from one queue, so all that is needed is pieces that are many and small enough.
 //!
-//! *Does not fire* where the order of the rows is promised to the plan, under a LIMIT without conditions, on files
-//! of less than [`SMALLEST_FILE`] bytes, and where vectors are read (their source cuts by rows itself). Inside row
-//! groups it cuts only files with a page index: without one every piece would read the whole row group.
+//! A file whose order the plan is promised is not cut, because its pieces would have to be proven to follow each
+//! other; it is told to begin and end with the row groups that are left, and DataFusion cuts that range.
+//!
+//! *Does not fire* under a LIMIT without conditions, on files of less than [`SMALLEST_FILE`] bytes, and where vectors
+//! are read (their source cuts by rows itself). Inside row groups it cuts only files with a page index: without one
+//! every piece would read the whole row group.
 //!
 //! *The answer* is the same with and without: every row group and every row of those left is in one piece, and
 //! conditions are evaluated again when a piece is read (`tests/it/pieces.rs`).
@@ -71,6 +74,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) projection: Option<&'a Vec<usize>>,
     /// Without the table's name before the columns.
     pub(crate) filters: Vec<Expr>,
+    /// The plan is promised the order of the rows.
+    pub(crate) ordered: bool,
 }
 
 /// A file, its footer, and which of its row groups may have rows that are wanted.
@@ -116,6 +121,13 @@ pub(crate) async fn cut(files: Vec<PartitionedFile>, wanted: &Wanted<'_>) -> Vec
             Known { file, footer }
         })
         .collect();
+    if wanted.ordered {
+        let files = known.into_iter().filter_map(Known::narrowed).collect::<Vec<_>>();
+        return match files.is_empty() {
+            true => Vec::new(),
+            false => FileGroup::new(files).split_files(partitions),
+        };
+    }
     let total: u64 = known.iter().map(|k| k.weight(&read)).sum();
     let size = (total / (partitions as u64 * PER_PARTITION)).clamp(SMALLEST_PIECE, LARGEST_PIECE);
     let size = size.max(total / MOST_PIECES);
@@ -187,6 +199,19 @@ impl Known {
             Some((footer, kept)) => {
                 footer.row_groups().iter().zip(kept).filter(|(_, k)| **k).map(|(g, _)| weight(g, read)).sum()
             }
+        }
+    }
+
+    /// The file from the first row group that is left to the last, still one file; `None`, if none is left.
+    fn narrowed(self) -> Option<PartitionedFile> {
+        let Some((footer, kept)) = &self.footer else { return Some(self.file) };
+        let (first, last) = (kept.iter().position(|k| *k)?, kept.iter().rposition(|k| *k)?);
+        if (first, last + 1) == (0, kept.len()) {
+            return Some(self.file);
+        }
+        match starts(footer.row_groups(), self.file.object_meta.size) {
+            Some(starts) => Some(self.file.with_range(starts[first], starts[last + 1])),
+            None => Some(self.file),
         }
     }
 

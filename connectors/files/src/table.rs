@@ -355,8 +355,8 @@ impl TableProvider for FileTable {
             is_compressed(self.files.compression.unwrap_or_else(|| compression_of_path(f.path().as_ref())))
         });
         let collected = matches!(self.format, Format::Parquet(_)) && state.config().collect_statistics();
-        // Rows in a promised order, and as many as are asked for, come from whole files.
-        let in_pieces = collected && ordering.is_empty() && file_limit.is_none();
+        // As many rows as are asked for come from whole files.
+        let in_pieces = collected && file_limit.is_none();
         let whole = FileGroup::new(files).split_files(state.config().target_partitions());
         let (mut groups, statistics) =
             compute_all_files_statistics(whole, Arc::clone(&self.schema), collected, cut)?;
@@ -367,6 +367,7 @@ impl TableProvider for FileTable {
                 file_schema: &self.file_schema,
                 projection,
                 filters: others.into_iter().map(unqualified).collect::<Result<_>>()?,
+                ordered: !ordering.is_empty(),
             };
             let files = groups.into_iter().flat_map(FileGroup::into_inner).collect();
             groups = pieces::cut(files, &wanted).await;

@@ -167,7 +167,7 @@ async fn statistics_of_another_unit_exclude_nothing_wrongly() {
 }
 
 #[tokio::test]
-async fn a_promised_order_keeps_files_whole() {
+async fn a_promised_order_is_kept() {
     let f = Fixture::with_config(config(2));
     let sorted = vec![SortingColumn { column_idx: 0, descending: false, nulls_first: false }];
     let properties = properties().set_sorting_columns(Some(sorted));
@@ -176,6 +176,16 @@ async fn a_promised_order_keeps_files_whole() {
     let plan =
         f.rows("EXPLAIN FORMAT indent SELECT ts, k FROM t ORDER BY ts NULLS LAST").await.unwrap().join("\n");
     assert!(!plan.contains("SortExec"), "{plan}");
+    // The second half of the rows is cut in two, row groups before it are not in anybody's range.
+    let late = "SELECT ts, k FROM t WHERE ts >= TIMESTAMP '1970-01-03 08:00:00' ORDER BY ts NULLS LAST";
+    let plan = f.rows(&format!("EXPLAIN FORMAT indent {late}")).await.unwrap().join("\n");
+    assert!(!plan.contains("SortExec"), "{plan}");
+    let ranges = pieces(&f, late).await;
+    let begin = ranges.iter().map(|r| r.unwrap().0).min().unwrap();
+    assert!(begin > 6_000_000, "{ranges:?}");
+    let rows = f.rows(late).await.unwrap();
+    assert_eq!((rows.len(), rows.is_sorted()), (ROWS as usize - 201_600, true));
+    assert!(pieces(&f, "SELECT k FROM t WHERE ts > TIMESTAMP '2000-01-01'").await.is_empty());
     let first = f.rows("SELECT k FROM t ORDER BY ts NULLS LAST LIMIT 3").await.unwrap();
     assert_eq!(first, ["0", "856", "703"]);
     assert_eq!(answers(&f).await, whole(&f, "a.parquet").await);
