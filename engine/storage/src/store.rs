@@ -64,6 +64,8 @@ pub struct Store {
     keeper: Mutex<Option<tokio::task::JoinHandle<()>>>,
     /// Keeps other processes from writing.
     _lock: Option<crate::lock::WriterLock>,
+    /// Why nothing can be written, where that is so.
+    read_only: Option<Error>,
 }
 
 /// Where a store keeps its files, and with what it works.
@@ -95,7 +97,40 @@ impl Store {
             next_table: AtomicU64::new(1),
             keeper: Mutex::default(),
             _lock: None,
+            read_only: None,
         }))
+    }
+
+    /// A store without tables in which none can be made, for databases in places that cannot keep them.
+    pub fn without_tables(clock: Arc<dyn Clock>, why: Error) -> Result<Arc<Self>> {
+        let version = Arc::new(DbVersion::default());
+        let shared =
+            Arc::new(Shared::new(clock, None, Limits::default(), CommitTs::ZERO, Arc::clone(&version)));
+        let committer = Committer::new(Arc::clone(&shared), None, version, CommitTs::ZERO);
+        let driver = Driver::inline(committer);
+        let next_table = AtomicU64::new(1);
+        Ok(Arc::new(Self {
+            shared,
+            driver,
+            next_table,
+            keeper: Mutex::default(),
+            _lock: None,
+            read_only: Some(why),
+        }))
+    }
+
+    /// Errors when nothing can be written here.
+    fn check_writable(&self) -> Result<()> {
+        match &self.read_only {
+            None => Ok(()),
+            Some(e) => {
+                let copy = Error::new(e.kind(), e.message());
+                Err(match e.hint() {
+                    Some(hint) => copy.with_hint(hint),
+                    None => copy,
+                })
+            }
+        }
     }
 
     /// Starts a transaction on what is committed now.
@@ -126,6 +161,7 @@ impl Store {
     /// Makes an empty table. The caller then writes the definition into the catalog; a table that is in no
     /// catalog is gone after the next opening, with all its rows.
     pub async fn create_table(&self, def: TableDef) -> Result<()> {
+        self.check_writable()?;
         let table = empty_table(def, self.shared.place.as_ref())?;
         self.driver
             .run(move |committer| {
@@ -139,6 +175,7 @@ impl Store {
 
     /// Takes a table away. Its files stay as long as a snapshot may read them.
     pub async fn drop_table(&self, id: TableId) -> Result<()> {
+        self.check_writable()?;
         self.driver
             .run(move |committer| {
                 committer.version = Arc::new(committer.version.without(id));
@@ -168,6 +205,7 @@ impl Store {
     }
 
     async fn commit(&self, commit: CommitRequest) -> Result<CommitTs> {
+        self.check_writable()?;
         self.admit().await;
         let (reply, answer) = oneshot::channel();
         self.driver.send(Request::Commit(Box::new(commit), reply))?;

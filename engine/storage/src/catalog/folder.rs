@@ -131,7 +131,10 @@ impl FolderLock {
 fn is_empty_or_ours(folder: &Path) -> Result<bool> {
     for entry in fs::read_dir(folder).map_err(|e| io_error("list", folder, &e))? {
         let name = entry.map_err(|e| io_error("list", folder, &e))?.file_name();
-        if !matches!(name.to_str(), Some("catalog.lock" | "catalog.json.new")) {
+        if !matches!(
+            name.to_str(),
+            Some("catalog.lock" | "catalog.json.new" | "writer.lock" | "wal" | "state.json" | "tables")
+        ) {
             return Ok(false);
         }
     }

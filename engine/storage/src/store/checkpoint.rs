@@ -40,6 +40,7 @@ impl Store {
     /// Moves hot rows of all tables into their bases. Concurrent calls wait for each other.
     pub async fn checkpoint(&self) -> Result<()> {
         let Some(place) = self.shared.place.clone() else { return Ok(()) };
+        self.check_writable()?;
         let _bases = self.shared.bases.lock().await;
         self.checkpoint_locked(&place).await
     }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use triune_common::{Error, Result};
+use triune_common::{Error, ErrorKind, Result};
 
 use super::committer::{Committer, apply};
 use super::driver::Driver;
@@ -18,7 +18,10 @@ use crate::lock::WriterLock;
 use crate::stamp::{CommitTs, TableId};
 use crate::table::TableDef;
 use crate::wal::record::{BaseRecord, Record};
-use crate::wal::{SegmentId, Wal};
+use crate::wal::{Position, SegmentId, Wal};
+
+/// How often a read-only opening starts anew when the writer publishes meanwhile.
+const ATTEMPTS: usize = 5;
 
 impl Store {
     /// Opens a database's storage for writing, making it if it is new.
@@ -30,64 +33,130 @@ impl Store {
         let lock = WriterLock::acquire(&folder, clock.as_ref())?;
         let place = Place { fs, folder, lance, rng };
         let state = State::load(place.fs.as_ref(), &place.folder)?;
-        let mut version = DbVersion::default();
-        for def in definitions {
-            let table = open_table(&place, def, &state).await?;
-            version.tables.insert(table.def.id, Arc::new(table));
-        }
-        let mut version = Arc::new(version);
         let first = SegmentId(state.first_segment.max(1));
         let (fs, dir) = (Arc::clone(&place.fs), place.folder.join("wal"));
         let (wal, replay) =
             if state.is_new { Wal::create(fs, &dir, first)? } else { Wal::open(fs, &dir, first)? };
-        let mut last = state.checkpoint;
-        let mut highest_table = state.next_table.max(1);
-        for frame in replay {
-            let (position, bytes) = frame?;
-            let schema_of = |table: TableId, revision: u64| {
-                let table = version.tables.get(&table)?;
-                (revision >= table.rows_revision).then(|| table.def.stored_schema())
-            };
-            let applied = |table: TableId| state.tables.get(&table).map_or(CommitTs::ZERO, |t| t.applied);
-            let record = Record::decode(&bytes, &schema_of).map_err(|e| {
-                Error::data(format!(
-                    "the log record at byte {} of segment {} cannot be read: {}",
-                    position.offset,
-                    position.segment,
-                    e.message()
-                ))
-            })?;
-            match record {
-                Record::Commit(commit) => {
-                    last = last.max(commit.ts);
-                    for change in &commit.changes {
-                        highest_table = highest_table.max(change.table.0 + 1);
-                        if version.tables.contains_key(&change.table) && commit.ts > applied(change.table) {
-                            apply(&mut version, change, commit.ts)?;
-                        }
-                    }
-                }
-                Record::Base(base) => note(&version, &base),
-            }
-        }
-        for id in version.tables.keys() {
-            highest_table = highest_table.max(id.0 + 1);
-        }
+        let Recovered { version, last, next_table } = recover(&place, &state, definitions, replay).await?;
         let shared = Arc::new(Shared::new(clock, Some(place), limits, last, Arc::clone(&version)));
         let committer = Committer::new(Arc::clone(&shared), Some(Box::new(wal)), version, last);
         let driver = if thread { Driver::thread(committer)? } else { Driver::inline(committer) };
         let store = Arc::new(Self {
             shared,
             driver,
-            next_table: AtomicU64::new(highest_table),
+            next_table: AtomicU64::new(next_table),
             keeper: parking_lot::Mutex::default(),
             _lock: Some(lock),
+            read_only: None,
         });
         if thread {
             store.start_keeper();
         }
         Ok(store)
     }
+
+    /// Opens a database's storage as it is now, for reading. Changes nothing on disk and needs no lock: another
+    /// process may go on writing, which is not seen until the storage is opened again.
+    pub async fn open_read_only(options: StoreOptions) -> Result<Arc<Self>> {
+        let StoreOptions { fs, folder, lance, clock, rng, definitions, limits, .. } = options;
+        let place = Place { fs, folder, lance, rng };
+        let mut attempt = 1;
+        let (state, recovered) = loop {
+            let state = State::load(place.fs.as_ref(), &place.folder)?;
+            match read(&place, &state, &definitions).await {
+                Ok(recovered) => break (state, recovered),
+                // The writer has removed what this state names, and published another one.
+                Err(e) => {
+                    let newer = State::load(place.fs.as_ref(), &place.folder)?;
+                    if attempt == ATTEMPTS || newer.checkpoint == state.checkpoint {
+                        return Err(e);
+                    }
+                    attempt += 1;
+                }
+            }
+        };
+        let Recovered { version, last, next_table } = recovered;
+        drop(state);
+        let shared = Arc::new(Shared::new(clock, Some(place), limits, last, Arc::clone(&version)));
+        let driver = Driver::inline(Committer::new(Arc::clone(&shared), None, version, last));
+        let why = Error::new(ErrorKind::Permission, "the database is open read-only")
+            .with_hint("open it without --readonly to write");
+        Ok(Arc::new(Self {
+            shared,
+            driver,
+            next_table: AtomicU64::new(next_table),
+            keeper: parking_lot::Mutex::default(),
+            _lock: None,
+            read_only: Some(why),
+        }))
+    }
+}
+
+async fn read(place: &Place, state: &State, definitions: &[TableDef]) -> Result<Recovered> {
+    let dir = place.folder.join("wal");
+    let there = place.fs.exists(&dir).map_err(|e| crate::fs::io_error("read", &dir, &e))?;
+    if state.is_new && !there {
+        return recover(place, state, definitions.to_vec(), std::iter::empty()).await;
+    }
+    let first = SegmentId(state.first_segment.max(1));
+    let replay = Wal::open_read_only(&place.fs, &dir, first)?;
+    recover(place, state, definitions.to_vec(), replay).await
+}
+
+/// What was found on disk.
+struct Recovered {
+    version: Arc<DbVersion>,
+    last: CommitTs,
+    next_table: u64,
+}
+
+/// The published state with the WAL's later commits applied.
+async fn recover(
+    place: &Place,
+    state: &State,
+    definitions: Vec<TableDef>,
+    replay: impl Iterator<Item = Result<(Position, Vec<u8>)>>,
+) -> Result<Recovered> {
+    let mut version = DbVersion::default();
+    for def in definitions {
+        let table = open_table(place, def, state).await?;
+        version.tables.insert(table.def.id, Arc::new(table));
+    }
+    let mut version = Arc::new(version);
+    let mut last = state.checkpoint;
+    let mut next_table = state.next_table.max(1);
+    let applied = |table: TableId| state.tables.get(&table).map_or(CommitTs::ZERO, |t| t.applied);
+    for frame in replay {
+        let (position, bytes) = frame?;
+        let schema_of = |table: TableId, revision: u64| {
+            let table = version.tables.get(&table)?;
+            (revision >= table.rows_revision).then(|| table.def.stored_schema())
+        };
+        let record = Record::decode(&bytes, &schema_of).map_err(|e| {
+            Error::data(format!(
+                "the log record at byte {} of segment {} cannot be read: {}",
+                position.offset,
+                position.segment,
+                e.message()
+            ))
+        })?;
+        match record {
+            Record::Commit(commit) => {
+                last = last.max(commit.ts);
+                for change in &commit.changes {
+                    next_table = next_table.max(change.table.0 + 1);
+                    if version.tables.contains_key(&change.table) && commit.ts > applied(change.table) {
+                        apply(&mut version, change, commit.ts)?;
+                    }
+                }
+            }
+            Record::Base(base) => note(&version, &base),
+        }
+    }
+    for id in version.tables.keys() {
+        next_table = next_table.max(id.0 + 1);
+    }
+    Ok(Recovered { version, last, next_table })
 }
 
 /// A table with its base, its memtable empty.

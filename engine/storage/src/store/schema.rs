@@ -39,6 +39,7 @@ impl Store {
     /// Changes a table's definition, and its rows where the change asks for it. `def` has the next revision.
     /// Concurrent transactions that write the table fail with a conflict.
     pub async fn alter_table(&self, def: TableDef, change: SchemaChange) -> Result<()> {
+        self.check_writable()?;
         let _bases = self.shared.bases.lock().await;
         match change {
             SchemaChange::Definition => {
