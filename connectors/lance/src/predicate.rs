@@ -7,7 +7,8 @@
 //! ```
 //!
 //! All are DataFusion's own physical expressions and are evaluated by it, so a condition means below
-//! the scan what it would mean in a filter above, for every type, null and function.
+//! the scan what it would mean in a filter above, for every type, null and function. Scans outside this crate use them
+//! too.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -25,47 +26,47 @@ use datafusion::physical_plan::PhysicalExpr;
 
 /// Conditions that must all be true of a row. Column indexes are those of the schema it was bound to.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Predicate {
+pub struct Predicate {
     fixed: Vec<Arc<dyn PhysicalExpr>>,
     dynamic: Vec<Arc<dyn PhysicalExpr>>,
 }
 
 impl Predicate {
-    pub(crate) fn new(fixed: Vec<Arc<dyn PhysicalExpr>>) -> Self {
+    pub fn new(fixed: Vec<Arc<dyn PhysicalExpr>>) -> Self {
         Self { fixed, dynamic: Vec::new() }
     }
 
-    pub(crate) fn push_fixed(&mut self, expr: Arc<dyn PhysicalExpr>) {
+    pub fn push_fixed(&mut self, expr: Arc<dyn PhysicalExpr>) {
         self.fixed.push(expr);
     }
 
-    pub(crate) fn push_dynamic(&mut self, expr: Arc<dyn PhysicalExpr>) {
+    pub fn push_dynamic(&mut self, expr: Arc<dyn PhysicalExpr>) {
         self.dynamic.push(expr);
     }
 
-    pub(crate) fn without_dynamic(&self) -> Self {
+    pub fn without_dynamic(&self) -> Self {
         Self::new(self.fixed.clone())
     }
 
-    pub(crate) fn fixed(&self) -> &[Arc<dyn PhysicalExpr>] {
+    pub fn fixed(&self) -> &[Arc<dyn PhysicalExpr>] {
         &self.fixed
     }
 
-    pub(crate) fn dynamic(&self) -> &[Arc<dyn PhysicalExpr>] {
+    pub fn dynamic(&self) -> &[Arc<dyn PhysicalExpr>] {
         &self.dynamic
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.fixed.is_empty() && self.dynamic.is_empty()
     }
 
     /// The columns that the conditions read.
-    pub(crate) fn columns(&self) -> BTreeSet<usize> {
+    pub fn columns(&self) -> BTreeSet<usize> {
         self.fixed.iter().chain(&self.dynamic).flat_map(collect_columns).map(|c| c.index()).collect()
     }
 
     /// The same conditions over another schema, found by name.
-    pub(crate) fn bind(&self, schema: &Schema) -> Result<Self> {
+    pub fn bind(&self, schema: &Schema) -> Result<Self> {
         let all = |list: &[Arc<dyn PhysicalExpr>]| {
             list.iter().map(|e| reassign_expr_columns(Arc::clone(e), schema)).collect::<Result<Vec<_>>>()
         };
@@ -73,12 +74,12 @@ impl Predicate {
     }
 
     /// Changes whenever a dynamic condition has.
-    pub(crate) fn generation(&self) -> u64 {
+    pub fn generation(&self) -> u64 {
         self.dynamic.iter().fold(0, |sum, e| sum.wrapping_add(snapshot_generation(e)))
     }
 
     /// Whether a dynamic condition has become plain `false`, as that of a join with an empty side does.
-    pub(crate) fn is_false(&self) -> Result<bool> {
+    pub fn is_false(&self) -> Result<bool> {
         for expr in &self.dynamic {
             let now = snapshot_physical_expr(Arc::clone(expr))?;
             if let Some(literal) = now.downcast_ref::<Literal>()
@@ -93,7 +94,7 @@ impl Predicate {
     /// The rows for which every condition is true (neither false nor NULL).
     ///
     /// A later condition sees only the rows that earlier ones left.
-    pub(crate) fn apply(&self, mut batch: RecordBatch) -> Result<RecordBatch> {
+    pub fn apply(&self, mut batch: RecordBatch) -> Result<RecordBatch> {
         for expr in self.fixed.iter().chain(&self.dynamic) {
             if batch.num_rows() == 0 {
                 break;
