@@ -1,10 +1,12 @@
 //! Values for `$1`, `$2` … and `$name`.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 
 use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::sql::sqlparser::ast::{self, Visit, visit_expressions};
 use triune_common::{Error, Result};
 use triune_vector::types::VectorType;
 
@@ -43,6 +45,55 @@ pub(crate) fn bind(plan: LogicalPlan, params: &Params) -> Result<LogicalPlan> {
         Params::Named(values) => named(&wanted, values)?,
     };
     Ok(plan.replace_params_with_values(&values)?)
+}
+
+/// [`bind`] for one of several plans that a statement is made of: values that this one does not use are passed over.
+/// What the statement as a whole uses is for [`check`].
+pub(crate) fn bind_part(plan: LogicalPlan, params: &Params) -> Result<LogicalPlan> {
+    let wanted = plan.get_parameter_fields()?;
+    if wanted.is_empty() {
+        return Ok(plan);
+    }
+    match params {
+        Params::None => bind(plan, params),
+        Params::Positional(values) => {
+            let number = |name: &String| name.trim_start_matches('$').parse::<usize>().ok();
+            let highest = wanted.keys().filter_map(number).max().unwrap_or(0);
+            bind(plan, &Params::Positional(values[..highest.min(values.len())].to_vec()))
+        }
+        Params::Named(values) => {
+            let used = values.iter().filter(|(k, _)| wanted.contains_key(&format!("${k}")));
+            bind(plan, &Params::Named(used.map(|(k, v)| (k.clone(), v.clone())).collect()))
+        }
+    }
+}
+
+/// Compares the parameters that stand in a statement's tree with those given.
+pub(crate) fn check<V: Visit>(statement: &V, params: &Params) -> Result<()> {
+    let mut wanted = Wanted::new();
+    let _ = visit_expressions(statement, |expr: &ast::Expr| {
+        if let ast::Expr::Value(value) = expr
+            && let ast::Value::Placeholder(name) = &value.value
+        {
+            wanted.insert(name.clone(), None);
+        }
+        ControlFlow::<()>::Continue(())
+    });
+    match params {
+        Params::None => positional(&wanted, &[]).map(drop),
+        Params::Positional(values) => positional(&wanted, values).map(drop),
+        Params::Named(values) => named(&wanted, values).map(drop),
+    }
+}
+
+/// The value of a parameter by the name in the statement (`$1`, `$name`); [`check`] says what is missing.
+pub(crate) fn value<'a>(params: &'a Params, name: &str) -> Option<&'a ScalarValue> {
+    let bare = name.trim_start_matches('$');
+    match params {
+        Params::None => None,
+        Params::Positional(values) => values.get(bare.parse::<usize>().ok()?.checked_sub(1)?),
+        Params::Named(values) => values.get(bare),
+    }
 }
 
 type Wanted = HashMap<String, Option<FieldRef>>;

@@ -17,8 +17,10 @@ pub use folder::FolderCatalogStore;
 pub use memory::MemoryCatalogStore;
 pub use object::ObjectCatalogStore;
 
-/// The format that this build writes; a newer one is refused rather than misread.
-pub const FORMAT: u32 = 1;
+use crate::table::TableDef;
+
+/// The format that this build writes; a newer one is refused rather than misread. Format 1 had no tables.
+pub const FORMAT: u32 = 2;
 
 /// The name of the catalog document inside a database.
 pub const DOCUMENT: &str = "catalog.json";
@@ -48,7 +50,7 @@ pub struct SchemaEntry {
     pub relations: BTreeMap<String, RelationEntry>,
 }
 
-/// A relation that is kept as the statement that defines it.
+/// A relation that is kept as the statement that defines it; a table also as its definition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RelationEntry {
@@ -56,11 +58,16 @@ pub struct RelationEntry {
     /// The `CREATE …` statement in Triune's dialect, with absolute locations and no credentials.
     pub sql: String,
     pub created_at: DateTime<Utc>,
+    /// What the storage knows of a table; `None` for other relations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table: Option<TableDef>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RelationKind {
+    /// Rows are kept by the database itself.
+    Table,
     ExternalTable,
     View,
 }
@@ -69,6 +76,7 @@ impl RelationKind {
     /// The words that a user sees.
     pub fn label(self) -> &'static str {
         match self {
+            Self::Table => "table",
             Self::ExternalTable => "external table",
             Self::View => "view",
         }
@@ -124,6 +132,11 @@ impl Catalog {
     pub fn relation(&self, schema: &str, name: &str) -> Option<&RelationEntry> {
         self.schemas.get(schema)?.relations.get(name)
     }
+
+    /// The definitions of all tables, for whoever opens their storage.
+    pub fn tables(&self) -> impl Iterator<Item = &TableDef> {
+        self.schemas.values().flat_map(|s| s.relations.values()).filter_map(|r| r.table.as_ref())
+    }
 }
 
 /// Where a catalog is kept.
@@ -151,6 +164,7 @@ pub async fn change(
     for _ in 0..PUBLISH_ATTEMPTS {
         let mut next = store.load().await?;
         edit(&mut next)?;
+        next.format = FORMAT;
         next.version += 1;
         if store.publish(&next).await? {
             return Ok(next);

@@ -32,7 +32,7 @@ use datafusion::scalar::ScalarValue;
 use triune_common::{Error, Result};
 
 pub use planner::VectorTypePlanner;
-pub use scalar::scalar_to_vector;
+pub use scalar::{array_to_vectors, scalar_to_vector};
 pub use text::{parse_text, print_text};
 
 /// The largest number of dimensions: what an index over 16 bits can name.

@@ -21,7 +21,7 @@ use crate::session::SessionCore;
 use crate::statement::CreateExternalTable;
 
 /// A relation's schema and name; a catalog in front may only be ours.
-pub(super) fn qualified(name: &ObjectName) -> Result<(String, String)> {
+pub(crate) fn qualified(name: &ObjectName) -> Result<(String, String)> {
     match name_parts(name).as_slice() {
         [name] => Ok((DEFAULT_SCHEMA.to_owned(), name.clone())),
         [schema, name] => Ok((schema.clone(), name.clone())),
@@ -74,7 +74,7 @@ async fn store(
                 }
             }
             stored = true;
-            entry.relations.insert(name.clone(), RelationEntry { kind, sql: sql.clone(), created_at });
+            entry.relations.insert(name.clone(), RelationEntry { kind, sql: sql.clone(), created_at, table: None });
             Ok(())
         })
         .await?;
@@ -165,7 +165,7 @@ fn taken_temporary(name: &str) -> Error {
         .with_hint("use OR REPLACE, or IF NOT EXISTS")
 }
 
-/// `CREATE [TEMP] TABLE`: held in memory, for this session.
+/// `CREATE TEMP TABLE`: held in memory, for this session.
 pub(super) async fn table(
     core: &Arc<SessionCore>,
     mut table: ast::CreateTable,
@@ -173,12 +173,6 @@ pub(super) async fn table(
 ) -> Result<QueryResult> {
     const DONE: &str = "CREATE TABLE";
     let (schema, name) = qualified(&table.name)?;
-    if !table.temporary && !core.database().is_in_memory() {
-        return Err(Error::unsupported(format!("durable tables are not supported yet, \"{name}\" would be lost"))
-            .with_hint(
-                "CREATE TEMP TABLE keeps it for this session; COPY (…) TO 'x.lance' and CREATE EXTERNAL TABLE keep it for good",
-            ));
-    }
     if schema != DEFAULT_SCHEMA {
         return Err(Error::unsupported(format!(
             "a temporary table lives in \"{DEFAULT_SCHEMA}\", not in \"{schema}\""

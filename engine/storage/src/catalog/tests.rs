@@ -7,7 +7,12 @@ use triune_common::{Clock, ErrorKind, ManualClock};
 use super::*;
 
 fn view(sql: &str) -> RelationEntry {
-    RelationEntry { kind: RelationKind::View, sql: sql.to_owned(), created_at: ManualClock::default().now() }
+    RelationEntry {
+        kind: RelationKind::View,
+        sql: sql.to_owned(),
+        created_at: ManualClock::default().now(),
+        table: None,
+    }
 }
 
 fn add(catalog: &mut Catalog, name: &str) {
@@ -101,4 +106,15 @@ fn a_folder_of_other_things_and_a_file_are_no_databases() {
     assert!(e.message().contains("is not empty and holds no Triune database"), "{e}");
     let e = FolderCatalogStore::open(&dir.path().join("thesis.txt")).unwrap_err();
     assert!(e.message().contains("is a file, a database is a folder"), "{e}");
+}
+
+#[test]
+fn the_format_without_tables_is_still_read() {
+    let old = r#"{"format":1,"version":3,"schemas":{"public":{"relations":{"v":{"kind":"view",
+        "sql":"CREATE VIEW v AS SELECT 1","created_at":"2026-01-31T12:00:00Z"}}}}}"#;
+    let catalog = Catalog::from_json(old.as_bytes(), "test").unwrap();
+    assert_eq!((catalog.version, catalog.tables().count()), (3, 0));
+    assert_eq!(catalog.relation("public", "v").unwrap().kind, RelationKind::View);
+    let newer = r#"{"format":3,"version":1,"schemas":{}}"#;
+    assert_eq!(Catalog::from_json(newer.as_bytes(), "test").unwrap_err().kind(), ErrorKind::Unsupported);
 }

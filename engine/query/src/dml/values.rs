@@ -1,0 +1,231 @@
+//! `VALUES`: rows of constants become columns without being planned; anything else becomes a query.
+//!
+//! ```text
+//! VALUES (1, 'a', DEFAULT), ($1, 'b', now())
+//!   column 0: constants → an array     column 1: constants → an array     column 2: planned
+//! ```
+//!
+//! A number that is written out keeps all its digits on the way into a DECIMAL column.
+
+
+use arrow::array::{Array, ArrayRef};
+use arrow::datatypes::{DataType, Field};
+use datafusion::common::ScalarValue;
+use datafusion::sql::sqlparser::ast::{self, CastKind, Expr, Parens, UnaryOperator, Value};
+use triune_common::{Error, Result};
+
+use super::assign::{RowError, to_column};
+use super::query;
+use super::target::Target;
+use crate::params::{self, Params};
+
+/// One cell that needs no planning.
+#[derive(Debug, Clone)]
+pub(super) enum Cell {
+    Value(ScalarValue),
+    Default,
+}
+
+/// What a cell says, where that can be told without planning it.
+pub(super) fn constant(expr: &Expr, decimal: bool, params: &Params) -> Option<Cell> {
+    Some(Cell::Value(match expr {
+        Expr::Identifier(name) if name.quote_style.is_none() && name.value.eq_ignore_ascii_case("default") => {
+            return Some(Cell::Default);
+        }
+        Expr::Nested(inner) => return constant(inner, decimal, params),
+        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => match expr.as_ref() {
+            Expr::Value(v) => match &v.value {
+                Value::Number(digits, _) => number(&format!("-{digits}"), decimal)?,
+                _ => return None,
+            },
+            _ => return None,
+        },
+        Expr::Value(v) => match &v.value {
+            Value::Number(digits, _) => number(digits, decimal)?,
+            Value::SingleQuotedString(s) | Value::EscapedStringLiteral(s) | Value::UnicodeStringLiteral(s) => {
+                ScalarValue::Utf8(Some(s.clone()))
+            }
+            Value::DollarQuotedString(s) => ScalarValue::Utf8(Some(s.value.clone())),
+            Value::Boolean(b) => ScalarValue::Boolean(Some(*b)),
+            Value::Null => ScalarValue::Null,
+            Value::Placeholder(name) => params::value(params, name)?.clone(),
+            _ => return None,
+        },
+        _ => return None,
+    }))
+}
+
+/// A number as the planner reads it; for a DECIMAL column, its digits.
+fn number(digits: &str, decimal: bool) -> Option<ScalarValue> {
+    let digits = digits.replace('_', "");
+    if decimal {
+        return Some(ScalarValue::Utf8(Some(digits)));
+    }
+    if let Ok(n) = digits.parse::<i64>() {
+        return Some(ScalarValue::Int64(Some(n)));
+    }
+    if let Ok(n) = digits.parse::<u64>() {
+        return Some(ScalarValue::UInt64(Some(n)));
+    }
+    digits.parse::<f64>().ok().filter(|n| n.is_finite()).map(|n| ScalarValue::Float64(Some(n)))
+}
+
+pub(super) fn is_decimal(field: &Field) -> bool {
+    matches!(field.data_type(), DataType::Decimal128(..) | DataType::Decimal256(..))
+}
+
+/// A column of constants in its own type; the second says which rows ask for the DEFAULT.
+pub(super) fn column(cells: &[Cell], field: &Field) -> Result<(ArrayRef, Vec<bool>), RowError> {
+    let defaults: Vec<bool> = cells.iter().map(|c| matches!(c, Cell::Default)).collect();
+    let value = |cell: &Cell| match cell {
+        Cell::Value(value) => value.clone(),
+        Cell::Default => ScalarValue::Null,
+    };
+    let values: Vec<ScalarValue> = cells.iter().map(value).collect();
+    let kind = values.iter().map(ScalarValue::data_type).find(|t| !t.is_null());
+    let one_kind = kind.as_ref().is_some_and(|kind| {
+        values.iter().all(|v| v.data_type() == *kind || v.data_type().is_null())
+    });
+    if let (true, Some(kind)) = (one_kind, &kind) {
+        let typed = values.into_iter().map(|v| if v.data_type().is_null() { null_of(kind) } else { Ok(v) });
+        let array = typed.collect::<Result<Vec<_>>>().and_then(|v| Ok(ScalarValue::iter_to_array(v)?));
+        let array = array.map_err(|error| RowError { row: 0, error })?;
+        let from = Field::new("", kind.clone(), true);
+        return Ok((to_column(&array, &from, field)?, defaults));
+    }
+    // Values of several types in one column: each is converted by itself.
+    let mut parts = Vec::with_capacity(values.len());
+    for (row, value) in values.into_iter().enumerate() {
+        let from = Field::new("", value.data_type(), true);
+        let one = value.to_array_of_size(1).map_err(|e| RowError { row, error: e.into() })?;
+        parts.push(to_column(&one, &from, field).map_err(|e| RowError { row, error: e.error })?);
+    }
+    let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
+    let all = arrow::compute::concat(&parts).map_err(|e| RowError { row: 0, error: e.into() })?;
+    Ok((all, defaults))
+}
+
+fn null_of(kind: &DataType) -> Result<ScalarValue> {
+    Ok(ScalarValue::try_from(kind)?)
+}
+
+/// The rows of a `VALUES`, where the query is nothing else.
+pub(super) fn rows_of(query: &ast::Query) -> Option<&[Parens<Vec<Expr>>]> {
+    let plain = query.with.is_none()
+        && query.order_by.is_none()
+        && query.limit_clause.is_none()
+        && query.fetch.is_none()
+        && query.locks.is_empty();
+    match query.body.as_ref() {
+        ast::SetExpr::Values(values) if plain => Some(&values.rows),
+        _ => None,
+    }
+}
+
+/// Makes a `VALUES` with expressions fit for the planner: every DEFAULT is written out, and where a column is not all
+/// constants its cells are cast to one type. An identity's DEFAULT becomes NULL; which rows those are is returned,
+/// by place in the rows.
+pub(super) fn spell_out(
+    query: &mut ast::Query,
+    target: &Target,
+    places: &[usize],
+    params: &Params,
+) -> Result<Vec<Option<Vec<bool>>>> {
+    let ast::SetExpr::Values(values) = query.body.as_mut() else { return Ok(vec![None; places.len()]) };
+    let mut generate = vec![None; places.len()];
+    for (at, place) in places.iter().enumerate() {
+        let column = target.column(*place);
+        let decimal = is_decimal(&column.field);
+        let mut asks = vec![false; values.rows.len()];
+        for (row, asks) in values.rows.iter_mut().zip(&mut asks) {
+            let Some(cell) = row.content.get_mut(at) else { continue };
+            match constant(cell, decimal, params) {
+                Some(Cell::Default) if column.identity.is_some() => {
+                    *asks = true;
+                    *cell = query::literal(Value::Null);
+                }
+                Some(Cell::Default) => {
+                    *cell = match &column.default {
+                        Some(text) => super::rows::expression(text)?,
+                        None => query::literal(Value::Null),
+                    };
+                }
+                Some(Cell::Value(ScalarValue::Utf8(Some(digits)))) if decimal => {
+                    *cell = query::literal(Value::SingleQuotedString(digits));
+                }
+                _ => {}
+            }
+        }
+        if asks.contains(&true) {
+            generate[at] = Some(asks);
+        }
+        let mixed = values.rows.iter().any(|row| {
+            row.content.get(at).is_some_and(|cell| {
+                let constant = constant(cell, decimal, &Params::None);
+                !matches!(constant, Some(Cell::Value(_)))
+            })
+        });
+        let type_name = crate::types::sql_type_name(&column.field);
+        let castable = !column.field.data_type().is_nested()
+            && !column.field.data_type().is_numeric()
+            && !column.field.data_type().is_string();
+        if mixed && (castable || decimal) {
+            let data_type = super::rows::expression(&format!("CAST(NULL AS {type_name})"));
+            let Ok(Expr::Nested(cast)) = data_type else { continue };
+            let Expr::Cast { data_type, .. } = *cast else { continue };
+            for row in &mut values.rows {
+                if let Some(cell) = row.content.get_mut(at) {
+                    let inner = std::mem::replace(cell, query::literal(Value::Null));
+                    *cell = Expr::Cast {
+                        kind: CastKind::Cast,
+                        expr: Box::new(inner),
+                        data_type: data_type.clone(),
+                        array: false,
+                        format: None,
+                    };
+                }
+            }
+        }
+    }
+    Ok(generate)
+}
+
+/// Every row of a VALUES has as many cells as there are columns to fill.
+pub(super) fn check_width(rows: &[Parens<Vec<Expr>>], columns: usize) -> Result<()> {
+    match rows.iter().position(|r| r.content.len() != columns) {
+        Some(row) => {
+            let found = rows[row].content.len();
+            let which = if rows.len() == 1 { String::new() } else { format!("row {} has ", row + 1) };
+            Err(wrong_width(&which, found, columns))
+        }
+        None => Ok(()),
+    }
+}
+
+pub(super) fn wrong_width(which: &str, found: usize, columns: usize) -> Error {
+    let few = if found < columns { "few" } else { "many" };
+    Error::invalid(format!(
+        "{which}too {few} values: {found} for {columns} {}",
+        if columns == 1 { "column" } else { "columns" }
+    ))
+}
+
+/// The columns of a `VALUES` of constants; `None` when a cell has to be planned.
+#[expect(clippy::type_complexity, reason = "a column and which rows ask for its default")]
+pub(super) fn columns(
+    rows: &[Parens<Vec<Expr>>],
+    target: &Target,
+    places: &[usize],
+    params: &Params,
+) -> Result<Option<Vec<(ArrayRef, Vec<bool>)>>> {
+    let mut columns = Vec::with_capacity(places.len());
+    for (at, place) in places.iter().enumerate() {
+        let field = &target.column(*place).field;
+        let decimal = is_decimal(field);
+        let cells: Option<Vec<Cell>> =
+            rows.iter().map(|row| constant(row.content.get(at)?, decimal, params)).collect();
+        let Some(cells) = cells else { return Ok(None) };
+        columns.push(column(&cells, field).map_err(|e| super::insert::in_row(e, rows.len() > 1, 0))?);
+    }
+    Ok(Some(columns))
+}
