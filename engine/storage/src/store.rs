@@ -207,6 +207,8 @@ impl Store {
     async fn commit(&self, commit: CommitRequest) -> Result<CommitTs> {
         self.check_writable()?;
         self.admit().await;
+        let tables = || commit.changes.iter().map(|c| c.table).collect();
+        self.shared.wait_unblocked(tables).await;
         let (reply, answer) = oneshot::channel();
         self.driver.send(Request::Commit(Box::new(commit), reply))?;
         answer.await.map_err(|_| Error::internal("the committer ended without an answer"))?
@@ -221,7 +223,9 @@ impl Store {
 /// A table without rows.
 fn empty_table(def: TableDef, place: Option<&Place>) -> Result<TableVersion> {
     let base = match place {
-        Some(place) => Some(Base::empty(&place.base_table(&def)?, BaseState::empty(place.rng.as_ref()))?),
+        Some(place) => {
+            Some(Base::empty(&place.base_table(&def, def.revision)?, BaseState::empty(place.rng.as_ref()))?)
+        }
         None => None,
     };
     let mut table = TableVersion {
@@ -237,8 +241,13 @@ fn empty_table(def: TableDef, place: Option<&Place>) -> Result<TableVersion> {
 }
 
 impl Place {
-    fn base_table(&self, def: &TableDef) -> Result<Arc<BaseTable>> {
-        let folder = self.folder.join("tables").join(def.id.to_string());
+    /// Where the rows of a table are since a revision: `tables/7`, and `tables/7.3` after an ALTER that rewrote it.
+    fn base_table(&self, def: &TableDef, rows_revision: u64) -> Result<Arc<BaseTable>> {
+        let name = match rows_revision {
+            0 | 1 => def.id.to_string(),
+            revision => format!("{}.{revision}", def.id),
+        };
+        let folder = self.folder.join("tables").join(name);
         BaseTable::new(&folder, def, Arc::clone(&self.lance), Arc::clone(&self.fs))
     }
 }

@@ -5,5 +5,6 @@ mod store {
 
     mod model;
     mod recovery;
+    mod schema;
     mod transactions;
 }

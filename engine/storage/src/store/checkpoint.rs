@@ -28,6 +28,7 @@ use super::version::TableVersion;
 use crate::base::{AppendOptions, Base};
 use crate::hot::Memtable;
 use crate::stamp::{CommitTs, TableId};
+use crate::wal::SegmentId;
 
 /// A table's new base.
 struct Moved {
@@ -42,11 +43,13 @@ impl Store {
         let Some(place) = self.shared.place.clone() else { return Ok(()) };
         self.check_writable()?;
         let _bases = self.shared.bases.lock().await;
-        self.checkpoint_locked(&place).await
+        self.checkpoint_locked(&place).await?;
+        Ok(())
     }
 
-    /// The same for callers that hold the lock of the bases.
-    pub(super) async fn checkpoint_locked(&self, place: &Place) -> Result<()> {
+    /// The same for callers that hold the lock of the bases: commits up to the timestamp are in the bases, the
+    /// WAL has what came later from the segment on.
+    pub(super) async fn checkpoint_locked(&self, place: &Place) -> Result<(CommitTs, SegmentId)> {
         let frozen = self.driver.run(Committer::freeze).await?;
         let mut moved = BTreeMap::new();
         let oldest = self.shared.pins.oldest().unwrap_or(frozen.ts).min(frozen.ts);
@@ -62,12 +65,13 @@ impl Store {
         }
         let place = place.clone();
         let next_table = self.next_table();
+        let done = (frozen.ts, frozen.segment);
         self.driver.run(move |committer| publish(committer, &place, &frozen, moved, next_table)).await?;
         let gauge = &self.shared.gauge;
         gauge.checkpoints.fetch_add(1, Ordering::Relaxed);
         gauge.last.lock().checkpoint = Some(self.shared.clock.now());
         gauge.relieved.notify_waiters();
-        Ok(())
+        Ok(done)
     }
 }
 
@@ -119,7 +123,7 @@ fn publish(
         table.memtables.drain(..moved.memtables);
         next.tables.insert(id, Arc::new(table));
     }
-    store_state(committer, place, &next.tables, frozen.ts, frozen.segment, next_table)?;
+    store_state(place, &next.tables, frozen.ts, &|_| frozen.ts, frozen.segment, next_table)?;
     committer.version = Arc::new(next);
     for (id, memtable) in retired {
         committer.retire_memtable(id, memtable, frozen.ts);
@@ -140,21 +144,21 @@ fn is_successor(now: &TableVersion, frozen: &Frozen, id: TableId) -> bool {
     })
 }
 
-/// Writes `state.json` for these tables. `applied`: commits up to here are in the bases.
+/// Writes `state.json` for these tables. Commits up to `applied` of a table are in its base.
 pub(super) fn store_state(
-    _committer: &Committer,
     place: &Place,
     tables: &BTreeMap<TableId, Arc<TableVersion>>,
-    applied: CommitTs,
-    segment: crate::wal::SegmentId,
+    checkpoint: CommitTs,
+    applied: &dyn Fn(TableId) -> CommitTs,
+    segment: SegmentId,
     next_table: u64,
 ) -> Result<()> {
     let mut state = State::load(place.fs.as_ref(), &place.folder)?;
-    state.checkpoint = applied;
+    state.checkpoint = checkpoint;
     state.first_segment = segment.0;
     state.next_table = next_table;
     state.tables =
-        tables.iter().filter_map(|(id, table)| Some((*id, table_state(table, applied)?))).collect();
+        tables.iter().filter_map(|(id, table)| Some((*id, table_state(table, applied(*id))?))).collect();
     state.store(place.fs.as_ref(), &place.folder)
 }
 

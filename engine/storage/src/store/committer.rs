@@ -16,7 +16,7 @@
 //! Isolation is snapshot isolation, first committer wins (TXN-1): a row that the transaction ends, or a key that
 //! it takes, must not have been touched by a commit after its snapshot.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -66,6 +66,8 @@ pub(super) struct Committer {
     pub(super) version: Arc<DbVersion>,
     pub(super) last: CommitTs,
     retired: Vec<Retired>,
+    /// Tables that take no commits for the moment.
+    blocked: HashSet<TableId>,
     poisoned: Option<String>,
     /// Frames were written that no fsync has covered.
     unsynced: bool,
@@ -87,7 +89,16 @@ impl Committer {
         version: Arc<DbVersion>,
         last: CommitTs,
     ) -> Self {
-        Self { shared, log, version, last, retired: Vec::new(), poisoned: None, unsynced: false }
+        Self {
+            shared,
+            log,
+            version,
+            last,
+            retired: Vec::new(),
+            blocked: HashSet::new(),
+            poisoned: None,
+            unsynced: false,
+        }
     }
 
     /// Handles requests in order; all commits between two other requests share one fsync.
@@ -240,6 +251,14 @@ impl Committer {
         }
     }
 
+    pub(super) fn block(&mut self, table: TableId) {
+        self.blocked.insert(table);
+    }
+
+    pub(super) fn unblock(&mut self, table: TableId) {
+        self.blocked.remove(&table);
+    }
+
     pub(super) fn poison(&mut self, why: &str) {
         self.poisoned.get_or_insert_with(|| why.to_owned());
     }
@@ -247,7 +266,7 @@ impl Committer {
     /// Whether a change can be made on top of everything that is applied.
     fn check(&self, change: &PendingChange, snapshot: CommitTs) -> Result<()> {
         let table = self.version.table(change.table)?;
-        if table.def.revision != change.revision {
+        if table.def.revision != change.revision || self.blocked.contains(&change.table) {
             return Err(conflict("the table's definition was changed by another session"));
         }
         if change.truncate {
@@ -274,7 +293,7 @@ impl Committer {
             }
         }
         let Some(keys) = change.inserts.as_ref().and_then(|i| i.keys.as_ref()) else { return Ok(()) };
-        let replaced: std::collections::HashSet<KeyRef<'_>> = change.deletes.iter().collect();
+        let replaced: HashSet<KeyRef<'_>> = change.deletes.iter().collect();
         for key in keys.iter().filter(|k| !replaced.contains(k)) {
             let free = match table.newest(key) {
                 Newest::Hot { .. } | Newest::Base { .. } => false,

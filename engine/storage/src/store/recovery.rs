@@ -165,7 +165,7 @@ async fn open_table(place: &Place, def: TableDef, state: &State) -> Result<Table
     let TableState { def: known, rows_revision, base, next_rid, identities, .. } = published;
     // A change of the schema publishes the storage first.
     let def = if known.revision > def.revision { known.clone() } else { def };
-    let base = base.clone().open(&place.base_table(&def)?).await?;
+    let base = base.clone().open(&place.base_table(&def, *rows_revision)?).await?;
     let counters = Counters::default();
     counters.next_rid.store(*next_rid, Ordering::Relaxed);
     *counters.identities.lock() =

@@ -1,15 +1,34 @@
 //! ALTER TABLE: a new definition, and the rows made to fit it.
 //!
-//! Changes that touch rows rewrite the table: everything hot is checkpointed, then the base is read, changed
-//! batch by batch and written anew under the next revision. Writers of the table wait for nobody and fail with
-//! a conflict when they commit rows of the old revision.
+//! ```text
+//!  committer   the table takes no commits (they wait, then meet the new revision)
+//!  here        checkpoint · read the base, change it batch by batch, write it anew in a folder of its own
+//!  committer   publish: state.json, new version; the table takes commits again
+//! ```
+//!
+//! Changes that touch no row only replace the definition. Concurrent transactions that write the table fail
+//! with a conflict; readers go on with the version that they have. Cost: the table is read and written once.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use datafusion::common::ScalarValue;
-use triune_common::{Error, Result};
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::util::display::FormatOptions;
+use datafusion::common::{DataFusionError, ScalarValue};
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::prelude::SessionContext;
+use futures::StreamExt;
+use triune_common::{Error, ErrorKind, Result};
 
 use super::Store;
+use super::checkpoint::store_state;
+use super::provider::StoreProvider;
+use super::version::{Snapshot, TableVersion};
+use crate::base::{AppendOptions, Base, BaseState};
+use crate::hot::VisibleBatch;
+use crate::stamp::{CommitTs, TableId};
 use crate::table::TableDef;
 
 /// What an ALTER TABLE does to the rows that are there already.
@@ -38,30 +57,201 @@ pub enum SchemaChange {
 impl Store {
     /// Changes a table's definition, and its rows where the change asks for it. `def` has the next revision.
     /// Concurrent transactions that write the table fail with a conflict.
+    ///
+    /// Errors: those of casting a value; the table is as it was then.
     pub async fn alter_table(&self, def: TableDef, change: SchemaChange) -> Result<()> {
         self.check_writable()?;
         let _bases = self.shared.bases.lock().await;
-        match change {
-            SchemaChange::Definition => {
-                let codec = Arc::new(def.key_codec()?);
-                self.driver
-                    .run(move |committer| {
-                        committer.check_writable()?;
-                        let mut table = committer.version.table(def.id)?.as_ref().clone();
-                        if table.def.stored_schema() != def.stored_schema() {
-                            return Err(Error::internal(
-                                "a change of the definition alone has another schema",
-                            ));
-                        }
-                        table.def = Arc::new(def);
-                        table.codec = codec;
-                        committer.version = Arc::new(committer.version.with(table));
-                        committer.publish();
-                        Ok(())
-                    })
-                    .await
-            }
-            other => Err(Error::unsupported(format!("{other:?} is not supported yet"))),
+        let value = match change {
+            SchemaChange::Definition => return self.redefine(def).await,
+            SchemaChange::AddColumn { value, .. } => Some(value),
+            SchemaChange::DropColumn { .. }
+            | SchemaChange::RenameColumn { .. }
+            | SchemaChange::RetypeColumn { .. } => None,
+        };
+        let id = def.id;
+        let _blocked = self.shared.block(id);
+        self.driver
+            .run(move |committer| {
+                committer.block(id);
+                Ok(())
+            })
+            .await?;
+        let done = self.rewrite(def, value).await;
+        self.driver
+            .run(move |committer| {
+                committer.unblock(id);
+                Ok(())
+            })
+            .await?;
+        done
+    }
+
+    async fn redefine(&self, def: TableDef) -> Result<()> {
+        let codec = Arc::new(def.key_codec()?);
+        self.driver
+            .run(move |committer| {
+                committer.check_writable()?;
+                let mut table = committer.version.table(def.id)?.as_ref().clone();
+                if table.def.stored_schema() != def.stored_schema() {
+                    return Err(Error::internal("a change of the definition alone has another schema"));
+                }
+                table.def = Arc::new(def);
+                table.codec = codec;
+                committer.version = Arc::new(committer.version.with(table));
+                committer.publish();
+                Ok(())
+            })
+            .await
+    }
+
+    /// Makes the rows fit. The caller has blocked the table.
+    async fn rewrite(&self, def: TableDef, value: Option<ScalarValue>) -> Result<()> {
+        let Some(place) = self.shared.place.clone() else { return self.rewrite_in_memory(def, value).await };
+        let (applied, segment) = self.checkpoint_locked(&place).await?;
+        let snapshot = self.shared.snapshot();
+        let old = Arc::clone(snapshot.version.table(def.id)?);
+        let revision = def.revision;
+        let table = place.base_table(&def, revision)?;
+        let empty = Base::empty(&table, BaseState::empty(place.rng.as_ref()))?;
+        let rows = changed_rows(&old, snapshot, def.clone(), value)?;
+        let options = AppendOptions { checkpoint: applied, settle: applied };
+        let base = empty.append(rows, options).await?;
+        let mut new = TableVersion {
+            codec: Arc::new(def.key_codec()?),
+            def: Arc::new(def),
+            base: Some(base),
+            rows_revision: revision,
+            memtables: Vec::new(),
+            counters: Arc::clone(&old.counters),
+        };
+        new.memtables.push(Arc::new(new.new_memtable()));
+        let next_table = self.next_table();
+        self.driver
+            .run(move |committer| {
+                committer.check_writable()?;
+                let id = new.def.id;
+                // Nothing was committed to the table since the checkpoint, whatever was to others.
+                let last = committer.last;
+                let next = committer.version.with(new);
+                let applied_to = |t: TableId| if t == id { last } else { applied };
+                store_state(&place, &next.tables, applied, &applied_to, segment, next_table)?;
+                committer.version = Arc::new(next);
+                committer.publish();
+                Ok(())
+            })
+            .await
+    }
+
+    async fn rewrite_in_memory(&self, def: TableDef, value: Option<ScalarValue>) -> Result<()> {
+        let snapshot = self.shared.snapshot();
+        let old = Arc::clone(snapshot.version.table(def.id)?);
+        let change = Change::new(&old.def, &def, value);
+        let mut new = TableVersion {
+            codec: Arc::new(def.key_codec()?),
+            rows_revision: def.revision,
+            def: Arc::new(def),
+            base: None,
+            memtables: Vec::new(),
+            counters: Arc::clone(&old.counters),
+        };
+        let memtable = new.new_memtable();
+        self.driver
+            .run(move |committer| {
+                let ts = CommitTs::after(committer.last, committer.shared.clock.now());
+                for memtable_then in &old.memtables {
+                    for batch in memtable_then.view(snapshot.ts) {
+                        let rows = change.apply(&VisibleBatch::to_batch(&batch)?)?;
+                        memtable.append(&rows, &new.codec.keys_of(&rows)?, ts)?;
+                    }
+                }
+                new.memtables.push(Arc::new(memtable));
+                new.counters.last_change.fetch_max(ts.0, Ordering::Relaxed);
+                committer.last = ts;
+                committer.version = Arc::new(committer.version.with(new));
+                committer.publish();
+                Ok(())
+            })
+            .await
+    }
+}
+
+/// The rows of a snapshot under a new definition.
+fn changed_rows(
+    old: &Arc<TableVersion>,
+    snapshot: Snapshot,
+    def: TableDef,
+    value: Option<ScalarValue>,
+) -> Result<SendableRecordBatchStream> {
+    let change = Change::new(&old.def, &def, value);
+    let schema = Arc::clone(&change.schema);
+    let provider = StoreProvider::new(old.def.stored_schema(), Arc::clone(old), snapshot, None);
+    let rows = futures::stream::once(async move {
+        let frame = SessionContext::new().read_table(Arc::new(provider))?;
+        frame.execute_stream().await
+    });
+    let rows = futures::TryStreamExt::try_flatten(rows).map(move |batch| {
+        let batch = batch?;
+        change.apply(&batch).map_err(DataFusionError::from)
+    });
+    Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows.boxed())))
+}
+
+/// From rows of one definition to rows of another.
+struct Change {
+    schema: arrow::datatypes::SchemaRef,
+    columns: Vec<Source>,
+}
+
+/// Where a new column's values come from.
+enum Source {
+    /// The old column at this place, cast where the type is another one.
+    Old(usize),
+    Value(ScalarValue),
+}
+
+impl Change {
+    /// Columns are matched by their ids, `_rid` by its name; one that the old definition has not gets `value`.
+    fn new(old: &TableDef, new: &TableDef, value: Option<ScalarValue>) -> Self {
+        let schema = new.stored_schema();
+        let value = value.unwrap_or(ScalarValue::Null);
+        let mut columns: Vec<Source> = new
+            .columns
+            .iter()
+            .map(|c| match old.columns.iter().position(|o| o.id == c.id) {
+                Some(place) => Source::Old(place),
+                None => Source::Value(value.clone()),
+            })
+            .collect();
+        if new.has_rid() {
+            columns.push(Source::Old(old.columns.len()));
         }
+        Self { schema, columns }
+    }
+
+    fn apply(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+        let columns = self
+            .columns
+            .iter()
+            .zip(self.schema.fields())
+            .map(|(source, field)| {
+                let column: ArrayRef = match source {
+                    Source::Old(place) => Arc::clone(batch.column(*place)),
+                    Source::Value(value) => value.to_array_of_size(batch.num_rows())?,
+                };
+                if column.data_type() == field.data_type() {
+                    return Ok(column);
+                }
+                let strict = CastOptions { safe: false, format_options: FormatOptions::default() };
+                cast_with_options(&column, field.data_type(), &strict).map_err(|e| {
+                    let name = field.name();
+                    Error::new(
+                        ErrorKind::Invalid,
+                        format!("a value of \"{name}\" does not fit its new type: {e}"),
+                    )
+                })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
     }
 }

@@ -1,16 +1,18 @@
 //! What transactions, the committer and maintenance share.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
 use triune_common::{Clock, Rng};
 use triune_lance::LanceStore;
 
 use super::maintenance::{Gauge, Limits};
 use super::version::{DbVersion, Pins, Snapshot};
 use crate::fs::StorageFs;
-use crate::stamp::CommitTs;
+use crate::stamp::{CommitTs, TableId};
 
 /// See the module's description.
 #[derive(Debug)]
@@ -22,6 +24,9 @@ pub(super) struct Shared {
     pub(super) place: Option<Place>,
     /// Held while bases are being written: checkpoints, bulk loads, rewrites, changes of schema.
     pub(super) bases: tokio::sync::Mutex<()>,
+    /// Tables whose rows are being rewritten: commits to them wait.
+    blocked: Mutex<HashSet<TableId>>,
+    unblocked: Notify,
     pub(super) limits: Limits,
     pub(super) gauge: Gauge,
 }
@@ -57,6 +62,8 @@ impl Shared {
             clock,
             place,
             bases: tokio::sync::Mutex::new(()),
+            blocked: Mutex::default(),
+            unblocked: Notify::new(),
             limits,
             gauge: Gauge::default(),
         }
@@ -93,5 +100,40 @@ impl Shared {
     pub(super) fn oldest_hot(&self) -> Option<CommitTs> {
         let (_, version) = self.current();
         version.tables.values().flat_map(|t| &t.memtables).filter_map(|m| m.first_ts()).min()
+    }
+
+    /// Holds up commits to a table until the answer is dropped.
+    pub(super) fn block(self: &Arc<Self>, table: TableId) -> Blocked {
+        self.blocked.lock().insert(table);
+        Blocked { shared: Arc::clone(self), table }
+    }
+
+    /// Returns when none of these tables is blocked.
+    pub(super) async fn wait_unblocked(&self, tables: impl Fn() -> Vec<TableId>) {
+        loop {
+            let unblocked = self.unblocked.notified();
+            let free = {
+                let blocked = self.blocked.lock();
+                blocked.is_empty() || !tables().iter().any(|t| blocked.contains(t))
+            };
+            if free {
+                return;
+            }
+            unblocked.await;
+        }
+    }
+}
+
+/// A table is blocked as long as this lives.
+#[derive(Debug)]
+pub(super) struct Blocked {
+    shared: Arc<Shared>,
+    table: TableId,
+}
+
+impl Drop for Blocked {
+    fn drop(&mut self) {
+        self.shared.blocked.lock().remove(&self.table);
+        self.shared.unblocked.notify_waiters();
     }
 }
