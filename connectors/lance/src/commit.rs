@@ -47,12 +47,7 @@ impl LanceStore {
     /// made the version.
     ///
     /// Errors: data, naming the manifest on a local disk, if that is missing or damaged.
-    pub async fn open_number(
-        &self,
-        url: &Url,
-        version: u64,
-        sum: Option<u64>,
-    ) -> Result<Arc<LanceProvider>> {
+    pub async fn open_number(&self, url: &Url, version: u64, sum: Option<u64>) -> Result<Arc<LanceProvider>> {
         if let Some(root) = local_path(url) {
             let path = root.join("_versions").join(manifest_name(version));
             // Lance ends the process on a manifest that was cut.
@@ -66,8 +61,11 @@ impl LanceStore {
         let dataset = Box::pin(self.builder(url)?.with_version(version).load()).await.map_err(|e| {
             let e = from_lance(e);
             let of = lance_uri(url).unwrap_or_else(|_| url.to_string());
-            Error::data(format!("version {version} of the Lance dataset {of} cannot be opened: {}", e.message()))
-                .with_hint("restore the folder from a backup")
+            Error::data(format!(
+                "version {version} of the Lance dataset {of} cannot be opened: {}",
+                e.message()
+            ))
+            .with_hint("restore the folder from a backup")
         })?;
         LanceProvider::try_new(Arc::new(dataset)).await
     }
@@ -89,18 +87,17 @@ impl LanceStore {
         let stream = to_storage(stream, Arc::new(AtomicU64::new(0)))?;
         let existing = match at {
             Some(at) => Some(on_top(url, at.dataset()).await?),
-            None => match self.load(url).await {
-                Ok(found) => Some(Arc::new(found)),
-                Err(e) if e.kind() == ErrorKind::NotFound => None,
-                // A folder without a whole version in it: what a first write left that did not finish.
-                Err(e) => match local_path(url) {
-                    Some(path) => {
-                        remove_folder(path).await?;
-                        None
-                    }
-                    None => return Err(e),
-                },
-            },
+            None => {
+                if let Some(root) = local_path(url) {
+                    blocking(move || drop_torn(&root)).await?;
+                }
+                match self.load(url).await {
+                    Ok(found) => Some(Arc::new(found)),
+                    // Also a folder without any version in it: what a first write left that did not finish.
+                    Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Invalid) => None,
+                    Err(e) => return Err(e),
+                }
+            }
         };
         let params = WriteParams {
             mode: match (at, &existing) {
@@ -124,11 +121,13 @@ impl LanceStore {
             Some(dataset) => InsertBuilder::new(Arc::clone(dataset)),
             None => InsertBuilder::new(uri.as_str()),
         };
-        let written = Box::pin(insert.with_params(&params).execute_stream(stream)).await.map_err(from_lance)?;
+        let written =
+            Box::pin(insert.with_params(&params).execute_stream(stream)).await.map_err(from_lance)?;
         finish(url, written, &before).await
     }
 
-    /// Replaces fragments of `at` by the rows of `stream`, in order, as one new version. Durable on return.
+    /// Replaces fragments of `at` by the rows of `stream` (none for `None`), in order, as one new version.
+    /// Durable on return.
     ///
     /// The new fragments come after all others. Indexes keep the fragments that they cover and that stay.
     pub async fn replace_at(
@@ -136,10 +135,9 @@ impl LanceStore {
         url: &Url,
         at: &LanceProvider,
         removed: &[u32],
-        stream: SendableRecordBatchStream,
+        stream: Option<SendableRecordBatchStream>,
         rows_per_file: usize,
     ) -> Result<LanceCommit> {
-        let stream = to_storage(stream, Arc::new(AtomicU64::new(0)))?;
         let dataset = on_top(url, at.dataset()).await?;
         let params = WriteParams {
             mode: LanceWriteMode::Append,
@@ -150,10 +148,17 @@ impl LanceStore {
             skip_auto_cleanup: true,
             ..Default::default()
         };
-        let staged = InsertBuilder::new(Arc::clone(&dataset)).with_params(&params);
-        let staged = Box::pin(staged.execute_uncommitted_stream(stream)).await.map_err(from_lance)?;
-        let Operation::Append { fragments } = staged.operation else {
-            return Err(Error::internal("Lance staged something else than an append"));
+        let fragments = match stream {
+            None => Vec::new(),
+            Some(stream) => {
+                let stream = to_storage(stream, Arc::new(AtomicU64::new(0)))?;
+                let staged = InsertBuilder::new(Arc::clone(&dataset)).with_params(&params);
+                let staged = Box::pin(staged.execute_uncommitted_stream(stream)).await.map_err(from_lance)?;
+                let Operation::Append { fragments } = staged.operation else {
+                    return Err(Error::internal("Lance staged something else than an append"));
+                };
+                fragments
+            }
         };
         let operation = Operation::Update {
             removed_fragment_ids: removed.iter().map(|id| u64::from(*id)).collect(),
@@ -360,10 +365,8 @@ fn manifest_name(version: u64) -> String {
 /// The checksum of a manifest. Errors: data if it is missing or does not end where it says.
 fn manifest_checksum(path: &Path) -> Result<u64> {
     let bytes = std::fs::read(path).map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => {
-            Error::data(format!("the manifest {} is missing", path.display()))
-                .with_hint("restore the file from a backup")
-        }
+        std::io::ErrorKind::NotFound => Error::data(format!("the manifest {} is missing", path.display()))
+            .with_hint("restore the file from a backup"),
         _ => unavailable("read", path, &e),
     })?;
     // … message length (u32), message, its place (u64), version (2 × u16), magic.
@@ -412,8 +415,19 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
         .map_err(|e| unavailable("list", folder, &e))
 }
 
-async fn remove_folder(path: PathBuf) -> Result<()> {
-    blocking(move || std::fs::remove_dir_all(&path).map_err(|e| unavailable("remove", &path, &e))).await
+/// Removes the newest manifests as long as they are torn: a power loss left them, and Lance ends the process
+/// on them.
+fn drop_torn(root: &Path) -> Result<()> {
+    let folder = root.join("_versions");
+    let mut manifests = entries(&folder)?;
+    manifests.retain(|p| p.extension().is_some_and(|e| e == "manifest"));
+    // The newest first: names count down.
+    manifests.sort_unstable();
+    let torn: Vec<_> = manifests.into_iter().take_while(|p| manifest_checksum(p).is_err()).collect();
+    for path in &torn {
+        std::fs::remove_file(path).map_err(|e| unavailable("remove", path, &e))?;
+    }
+    if torn.is_empty() { Ok(()) } else { sync(&folder) }
 }
 
 fn unavailable(doing: &str, path: &Path, e: &std::io::Error) -> Error {

@@ -54,7 +54,8 @@ impl LanceProvider {
         let found = if wanted == addresses {
             found
         } else {
-            let place = |a: &u64| u32::try_from(wanted.binary_search(a).unwrap_or_default()).unwrap_or_default();
+            let place =
+                |a: &u64| u32::try_from(wanted.binary_search(a).unwrap_or_default()).unwrap_or_default();
             take_record_batch(&found, &UInt32Array::from_iter_values(addresses.iter().map(place)))?
         };
         let columns = projection

@@ -21,6 +21,9 @@
 pub mod deletes;
 pub mod index;
 pub mod keyfile;
+mod rewrite;
+mod sorted;
+mod vacuum;
 mod write;
 
 use std::ops::ControlFlow;
@@ -38,6 +41,7 @@ use url::Url;
 
 pub use deletes::DeleteLog;
 pub use index::{FragmentMeta, KeyFileMeta, KeyIndex, Segment, address};
+pub use rewrite::{MapRows, RewriteOptions, Rewritten};
 pub use write::AppendOptions;
 
 use crate::fs::StorageFs;

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests end a test by a panic, as the tests do")]
 
 mod ann;
+mod masked;
 mod open;
 mod scan;
 mod support;

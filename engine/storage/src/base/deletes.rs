@@ -168,11 +168,27 @@ impl DeleteLog {
         }
     }
 
+    /// A log for a base whose rows have moved: what ended at or before `upto`, at the addresses that `moved`
+    /// gives; rows for which it gives none are left out.
+    pub fn moved(&self, upto: CommitTs, moved: impl Fn(u64) -> Option<u64>) -> Self {
+        let inner = self.inner.read();
+        let settled: RoaringTreemap = inner.settled.iter().filter_map(&moved).collect();
+        let mut out = Inner { settled: Arc::new(settled), settled_ts: inner.settled_ts, ..Inner::default() };
+        for (ts, address) in &inner.recent[..inner.prefix(upto)] {
+            if let Some(address) = moved(*address) {
+                out.recent.push((*ts, address));
+                out.by_address.insert(address, *ts);
+            }
+        }
+        Self { inner: RwLock::new(out) }
+    }
+
     /// Bytes held, masks included.
     pub fn bytes(&self) -> usize {
         let inner = self.inner.read();
         let mask = |m: &RoaringTreemap| m.serialized_size();
-        let mut bytes = mask(&inner.settled) + inner.recent.capacity() * 16 + inner.by_address.capacity() * 17;
+        let mut bytes =
+            mask(&inner.settled) + inner.recent.capacity() * 16 + inner.by_address.capacity() * 17;
         for (_, held) in inner.newest.iter().chain(&inner.older) {
             if !Arc::ptr_eq(held, &inner.settled) {
                 bytes += mask(held);
@@ -205,7 +221,8 @@ impl DeleteLog {
 
     /// Reads what [`DeleteLog::encode`] wrote; `place` names the file in the error for damaged bytes.
     pub fn decode(bytes: &[u8], place: &str) -> Result<Self> {
-        let damaged = |what: &str| Error::data(format!("the file of deleted rows {place} is damaged: {what}"));
+        let damaged =
+            |what: &str| Error::data(format!("the file of deleted rows {place} is damaged: {what}"));
         let word = |at: usize| {
             let field = bytes.get(at..at + 8).and_then(|b| b.try_into().ok());
             field.map(u64::from_le_bytes).ok_or_else(|| damaged("it is too short"))
@@ -287,11 +304,7 @@ impl Inner {
         if count == 0 {
             return Some(Arc::clone(&self.settled));
         }
-        self.newest
-            .iter()
-            .chain(&self.older)
-            .find(|(n, _)| *n == count)
-            .map(|(_, mask)| Arc::clone(mask))
+        self.newest.iter().chain(&self.older).find(|(n, _)| *n == count).map(|(_, mask)| Arc::clone(mask))
     }
 
     fn make_mask(&mut self, count: usize) -> Arc<RoaringTreemap> {

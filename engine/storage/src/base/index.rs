@@ -166,11 +166,7 @@ impl KeyIndex {
         let _ = self.probe_inner(Probe::new(key, self.seed), &mut found);
     }
 
-    fn probe_inner(
-        &self,
-        probe: Probe,
-        found: &mut dyn FnMut(u64) -> ControlFlow<()>,
-    ) -> ControlFlow<()> {
+    fn probe_inner(&self, probe: Probe, found: &mut dyn FnMut(u64) -> ControlFlow<()>) -> ControlFlow<()> {
         self.probe_runs(probe, found)?;
         for open in self.files.iter().rev() {
             open.file.probe(probe, |ordinal| match open.address(ordinal) {
@@ -181,11 +177,7 @@ impl KeyIndex {
         ControlFlow::Continue(())
     }
 
-    fn probe_runs(
-        &self,
-        probe: Probe,
-        found: &mut dyn FnMut(u64) -> ControlFlow<()>,
-    ) -> ControlFlow<()> {
+    fn probe_runs(&self, probe: Probe, found: &mut dyn FnMut(u64) -> ControlFlow<()>) -> ControlFlow<()> {
         let mut i = self.runs.partition_point(|r| r.start <= probe.high);
         while i > 0 && self.runs[i - 1].reach >= probe.high {
             i -= 1;

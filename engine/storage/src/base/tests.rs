@@ -120,8 +120,7 @@ async fn rows_are_found_by_key_and_fetched_by_address() {
         assert_eq!(base.provider(CommitTs(29)).unwrap().unwrap().rows(), 1500);
 
         let base = base.append(stream(vec![batch(by, &[(999, -1)])]), at(40)).await.unwrap();
-        let state: BaseState =
-            serde_json::from_str(&serde_json::to_string(base.state()).unwrap()).unwrap();
+        let state: BaseState = serde_json::from_str(&serde_json::to_string(base.state()).unwrap()).unwrap();
         let again = state.open(&self::table(&dir, &definition(by))).await.unwrap();
         let address = again.find(gone.as_ref()).unwrap();
         assert_ne!(address, addresses[0]);
@@ -215,3 +214,5 @@ async fn a_torn_version_that_nobody_published_is_dropped() {
         assert_eq!(found.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false, true]);
     }
 }
+
+mod model;

@@ -13,12 +13,13 @@ use triune_common::{Error, ErrorKind, Result};
 
 use super::index::{FragmentMeta, KeyFileMeta, Segment};
 use super::keyfile::KeyFileBuilder;
+use super::sorted::sorted;
 use super::{Base, BaseState, BaseTable};
 use crate::key::{KeyKind, Keys};
 use crate::stamp::CommitTs;
 
 /// Rows of a data file. A power of two, so that many files end together with a key file.
-const ROWS_PER_FILE: usize = 1 << 20;
+pub(super) const ROWS_PER_FILE: usize = 1 << 20;
 
 /// Rows of a key file while rows are being appended: some 200 MB of memory for hashed keys when it is sorted.
 const ROWS_PER_KEY_FILE: usize = 8 << 20;
@@ -28,6 +29,9 @@ const MERGE_FILES: usize = 8;
 
 /// … unless that would have more rows than this.
 const MERGE_ROWS: u64 = 16 << 20;
+
+/// Bytes for sorting, where the table has a CLUSTER BY; more goes to temporary files.
+pub(super) const SORT_MEMORY: usize = 256 << 20;
 
 /// What goes with an append.
 #[derive(Debug, Clone, Copy)]
@@ -39,7 +43,7 @@ pub struct AppendOptions {
 }
 
 impl Base {
-    /// Writes `rows` (the stored schema, any order) as one new Lance version on top of this base's, with key
+    /// Writes `rows` (the stored schema; sorted here where the table has a CLUSTER BY) as one new Lance version on top of this base's, with key
     /// files and the file of deletions up to the checkpoint, all durable on return.
     ///
     /// The new base shares this one's [`super::DeleteLog`]. Keys are not checked for duplicates. Nothing is
@@ -57,6 +61,7 @@ impl Base {
         let mut provider = self.provider.clone();
         if let Some(rows) = not_empty(rows).await? {
             check_columns(table, &rows)?;
+            let rows = sorted(rows, &table.cluster_by, SORT_MEMORY)?;
             let sink = Arc::new(Mutex::new(KeySink::new(table, state.seed, state.next_file)));
             let rows = with_keys(rows, Arc::clone(table), Arc::clone(&sink));
             let at = self.provider.as_deref();
@@ -293,6 +298,13 @@ fn write_keys(table: &BaseTable, name: &str, builder: KeyFileBuilder) -> Result<
     builder.write(table.fs.as_ref(), &path)
 }
 
+/// Whether these key files can be merged into one of bounded size.
+pub(super) fn merge_worthwhile(parts: &[KeyFileMeta]) -> bool {
+    let rows: u64 = parts.iter().map(|p| p.rows).sum();
+    let spans: u64 = parts.iter().flat_map(|p| &p.segments).map(|s| u64::from(s.rows)).sum();
+    !parts.is_empty() && rows <= MERGE_ROWS && spans <= u64::from(u32::MAX)
+}
+
 /// One key file with the keys of several, those of rewritten fragments left out; `None` if none are left.
 pub(super) fn merge(
     table: &BaseTable,
@@ -304,7 +316,8 @@ pub(super) fn merge(
     let mut segments = Vec::new();
     let mut offset = 0u64;
     for part in parts {
-        let file = super::keyfile::KeyFile::open(table.fs.as_ref(), &table.folder.join(&part.file), table.kind())?;
+        let file =
+            super::keyfile::KeyFile::open(table.fs.as_ref(), &table.folder.join(&part.file), table.kind())?;
         let mut gone = Vec::new();
         let mut at = 0u64;
         for segment in &part.segments {

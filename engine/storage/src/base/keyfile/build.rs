@@ -94,11 +94,7 @@ impl KeyFileBuilder {
         };
         let hashed = kind == KeyKind::Bytes;
         let mut order: Vec<u32> = Vec::new();
-        let sorted = if hashed {
-            keys.iter().zip(&lows).is_sorted()
-        } else {
-            keys.is_sorted()
-        };
+        let sorted = if hashed { keys.iter().zip(&lows).is_sorted() } else { keys.is_sorted() };
         if !sorted {
             order = (0..count).collect();
             sort::sort_pairs(&mut keys, &mut order);
@@ -175,11 +171,7 @@ struct Body<'a> {
 
 impl Body<'_> {
     /// Fills up to `start`, then writes the values.
-    fn put<const N: usize>(
-        &mut self,
-        start: usize,
-        values: impl Iterator<Item = [u8; N]>,
-    ) -> io::Result<()> {
+    fn put<const N: usize>(&mut self, start: usize, values: impl Iterator<Item = [u8; N]>) -> io::Result<()> {
         const CHUNK: usize = 1 << 20;
         let mut chunk = vec![0; start - self.at];
         for value in values {
