@@ -52,6 +52,7 @@ pub mod analyzer;
 pub mod desugar;
 pub mod fuse;
 mod lance;
+pub mod late;
 pub mod marker;
 pub mod narrow;
 pub mod node;
@@ -71,6 +72,7 @@ use datafusion::physical_planner::ExtensionPlanner;
 pub use analyzer::VectorSearchAnalyzerRule;
 pub use desugar::desugar_table_factor;
 pub use fuse::FuseSearchFilterRule;
+pub use late::LateColumnsRule;
 pub use marker::marker_function;
 pub use narrow::NarrowSearchRule;
 pub use node::VectorSearchNode;
@@ -100,7 +102,7 @@ pub fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
 /// The physical rules. They come last of all; they change neither partitions nor order, so it makes no
 /// difference to `SanityCheckPlan` on which side of it they are.
 pub fn physical_optimizer_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
-    vec![Arc::new(FuseSearchFilterRule::new())]
+    vec![Arc::new(FuseSearchFilterRule::new()), Arc::new(LateColumnsRule::new())]
 }
 
 /// What turns a search node into operators.

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use bytes::Bytes;
 use datafusion::common::Result as DfResult;
 use datafusion::datasource::listing::PartitionedFile;
@@ -24,7 +24,7 @@ use futures::future::BoxFuture;
 use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::arrow::{ARROW_SCHEMA_META_KEY, encode_arrow_schema};
-use parquet::basic::{Encoding, Repetition, Type as Physical};
+use parquet::basic::{ColumnOrder, Encoding, Repetition, SortOrder, Type as Physical};
 use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::{
     ColumnChunkMetaData, FileMetaData, KeyValue, ParquetMetaData, ParquetMetaDataBuilder, RowGroupMetaData,
@@ -50,6 +50,7 @@ impl NumberedFooter {
         original: &ParquetMetaData,
         arrow_schema: &SchemaRef,
         columns: &[VectorColumn],
+        address: Option<(&str, i64)>,
         file_size: u64,
     ) -> Result<Self> {
         let file = original.file_metadata();
@@ -61,15 +62,25 @@ impl NumberedFooter {
                 .build()?;
             fields[column.root] = Arc::new(numbers);
         }
+        if let Some((name, _)) = address {
+            let numbers = Type::primitive_type_builder(name, Physical::INT64)
+                .with_repetition(Repetition::REQUIRED)
+                .build()?;
+            fields.push(Arc::new(numbers));
+        }
         let schema = Type::group_type_builder(root.name()).with_fields(fields).build()?;
         let schema = Arc::new(SchemaDescriptor::new(Arc::new(schema)));
+        let mut orders = file.column_orders().cloned();
+        if let (Some(orders), Some(_)) = (&mut orders, address) {
+            orders.push(ColumnOrder::TYPE_DEFINED_ORDER(SortOrder::SIGNED));
+        }
         let new_file = FileMetaData::new(
             file.version(),
             file.num_rows(),
             file.created_by().map(str::to_owned),
-            key_values(file, arrow_schema, columns),
+            key_values(file, arrow_schema, columns, address.map(|(name, _)| name)),
             Arc::clone(&schema),
-            file.column_orders().cloned(),
+            orders,
         );
 
         let mut chunks = HashMap::new();
@@ -77,37 +88,42 @@ impl NumberedFooter {
         let mut first_row = 0_i64;
         let mut column_index = original.column_index().cloned();
         let mut offset_index = original.offset_index().cloned();
+        let added = address.map(|(_, first)| (schema.num_columns() - 1, first));
         let mut groups = Vec::with_capacity(original.num_row_groups());
         for (g, group) in original.row_groups().iter().enumerate() {
-            let mut chunk_metas = group.columns().to_vec();
-            for column in columns {
-                let page = numbers_page(first_row, group.num_rows());
+            let mut metas = group.columns().to_vec();
+            let leaves = columns.iter().map(|column| (column.leaf, 0)).chain(added);
+            for (leaf, base) in leaves {
+                let page = numbers_page(base + first_row, group.num_rows());
                 let length = page.len();
-                chunk_metas[column.leaf] = ColumnChunkMetaData::builder(schema.column(column.leaf))
+                let meta = ColumnChunkMetaData::builder(schema.column(leaf))
                     .set_encodings(vec![Encoding::DELTA_BINARY_PACKED, Encoding::RLE])
                     .set_num_values(group.num_rows())
                     .set_total_compressed_size(as_i64(length))
                     .set_total_uncompressed_size(as_i64(length))
                     .set_data_page_offset(at as i64)
                     .build()?;
-                if let Some(slot) = column_index.as_mut().and_then(|i| i.get_mut(g)?.get_mut(column.leaf)) {
-                    *slot = ColumnIndexMetaData::NONE;
+                put(&mut metas, leaf, meta);
+                if let Some(pages) = column_index.as_mut().and_then(|index| index.get_mut(g)) {
+                    put(pages, leaf, ColumnIndexMetaData::NONE);
                 }
-                if let Some(slot) = offset_index.as_mut().and_then(|i| i.get_mut(g)?.get_mut(column.leaf)) {
+                if let Some(pages) = offset_index.as_mut().and_then(|index| index.get_mut(g)) {
                     let location = PageLocation {
                         offset: at as i64,
                         compressed_page_size: i32::try_from(length).unwrap_or(i32::MAX),
                         first_row_index: 0,
                     };
-                    *slot = OffsetIndexMetaData {
-                        page_locations: vec![location],
-                        unencoded_byte_array_data_bytes: None,
-                    };
+                    let page_locations = vec![location];
+                    put(
+                        pages,
+                        leaf,
+                        OffsetIndexMetaData { page_locations, unencoded_byte_array_data_bytes: None },
+                    );
                 }
                 chunks.insert(at, page);
                 at += length as u64;
             }
-            groups.push(rebuilt(group, &schema, chunk_metas)?);
+            groups.push(rebuilt(group, &schema, metas)?);
             first_row += group.num_rows();
         }
         let metadata = ParquetMetaDataBuilder::new(new_file)
@@ -129,17 +145,31 @@ fn as_i64(length: usize) -> i64 {
     i64::try_from(length).unwrap_or(i64::MAX)
 }
 
+/// Replaces an item, or adds it after the last.
+fn put<T>(items: &mut Vec<T>, place: usize, item: T) {
+    match items.get_mut(place) {
+        Some(slot) => *slot = item,
+        None => items.push(item),
+    }
+}
+
 /// The Arrow schema in a footer is what gives columns types that Parquet lacks; it must fit the columns.
-fn key_values(file: &FileMetaData, arrow: &Schema, columns: &[VectorColumn]) -> Option<Vec<KeyValue>> {
+fn key_values(
+    file: &FileMetaData,
+    arrow: &Schema,
+    columns: &[VectorColumn],
+    address: Option<&str>,
+) -> Option<Vec<KeyValue>> {
     let mut pairs = file.key_value_metadata().cloned()?;
     for pair in pairs.iter_mut().filter(|p| p.key == ARROW_SCHEMA_META_KEY) {
-        let mut fields = arrow.fields().to_vec();
+        let mut fields: Vec<FieldRef> = arrow.fields().to_vec();
         for column in columns {
             let field = Field::new(column.field.name(), DataType::Int64, false);
             if let Some(slot) = fields.get_mut(column.root) {
                 *slot = Arc::new(field);
             }
         }
+        fields.extend(address.map(|name| Arc::new(Field::new(name, DataType::Int64, false))));
         pair.value = Some(encode_arrow_schema(&Schema::new(fields)));
     }
     Some(pairs)

@@ -26,7 +26,9 @@ use triune_common::Error;
 use super::adapt::{ReadColumn, VectorAdapters};
 use super::cursor::{CursorMetrics, VectorCursor};
 use super::footer::{NumberedFooter, NumberedReaders};
-use super::shape::{VectorColumn, access_of, rows_of, runs};
+use super::shape::{VectorColumn, access_of, access_of_rows, rows_of, runs};
+use super::source::VectorSource;
+use crate::late::{FileNumber, WantedRows};
 
 /// A batch of vectors should fit into a core's cache: each byte of it is read once, soon after it was written.
 const BATCH_BYTES: usize = 1 << 20;
@@ -39,6 +41,8 @@ pub(super) struct VectorMorselizer {
     readers: Arc<dyn ParquetFileReaderFactory>,
     /// The vector columns that the scan uses.
     fields: Vec<FieldRef>,
+    /// The column of the rows' addresses.
+    address: Option<String>,
     store: Arc<dyn ObjectStore>,
     config: FileScanConfig,
     partition: usize,
@@ -46,15 +50,17 @@ pub(super) struct VectorMorselizer {
 
 impl VectorMorselizer {
     pub(super) fn try_new(
-        source: ParquetSource,
+        source: &VectorSource,
         fields: Vec<FieldRef>,
         store: Arc<dyn ObjectStore>,
         config: FileScanConfig,
         partition: usize,
     ) -> Result<Self> {
+        let address = source.address().map(str::to_owned);
+        let source = source.parquet().clone();
         let readers = source.parquet_file_reader_factory().map(Arc::clone);
         let readers = readers.ok_or_else(|| Error::internal("a scan of Parquet files has no readers"))?;
-        Ok(Self { source, readers, fields, store, config, partition })
+        Ok(Self { source, readers, fields, address, store, config, partition })
     }
 
     /// The file's own footer, with the index of its pages if it has one.
@@ -73,40 +79,58 @@ impl VectorMorselizer {
 
     /// The planners that read the file, in the order of its rows.
     async fn open(self, mut file: PartitionedFile) -> Result<Vec<Box<dyn MorselPlanner>>> {
-        // DataFusion stops at whole row groups when it has enough rows of them.
-        let limited = self.config.limit.is_some();
         let given = file.extensions.get::<ParquetAccessPlan>().cloned();
-        if limited || (given.is_some() && file.range.is_some()) {
+        // DataFusion stops at whole row groups when it has enough rows of them.
+        let as_it_is = self.config.limit.is_some() || (given.is_some() && file.range.is_some());
+        if as_it_is && self.address.is_none() {
             return Ok(vec![self.general(file)?]);
         }
         let footer = self.footer(&file).await?;
         let file_metadata = footer.file_metadata();
         let schema =
             parquet_to_arrow_schema(file_metadata.schema_descr(), file_metadata.key_value_metadata())?;
+        let schema = Arc::new(schema);
         let columns: Vec<VectorColumn> =
             self.fields.iter().filter_map(|f| VectorColumn::find(f, &footer, &schema)).collect();
         let known = given.as_ref().is_none_or(|plan| plan.len() == footer.num_row_groups());
-        if columns.is_empty() || !known {
+        if self.address.is_none() && (columns.is_empty() || !known) {
             return Ok(vec![self.general(file)?]);
         }
-        let access = match given {
-            Some(plan) => plan,
-            None => access_of(&footer, &rows_of(&footer, file.range.as_ref())),
+        let access = match (given, file.extensions.get::<WantedRows>()) {
+            (_, Some(WantedRows(rows))) => access_of_rows(&footer, rows)?,
+            (Some(plan), None) => plan,
+            (None, None) => access_of(&footer, &rows_of(&footer, file.range.as_ref())),
         };
         let runs = runs(&footer, &columns, &access);
-        if runs.iter().all(|(plain, _)| !plain) && !runs.is_empty() {
+        if self.address.is_none() && runs.iter().all(|(plain, _)| !plain) && !runs.is_empty() {
             return Ok(vec![self.general(file)?]);
         }
         file.range = None;
-        let numbered =
-            Arc::new(NumberedFooter::try_new(&footer, &Arc::new(schema), &columns, file.object_meta.size)?);
+        let first = file.extensions.get::<FileNumber>().map_or(0, |n| n.first_address());
+        let address = self.address.as_deref().map(|name| (name, first));
+        let size = file.object_meta.size;
+        let with_vectors = Arc::new(NumberedFooter::try_new(&footer, &schema, &columns, address, size)?);
+        let mut without: Option<Arc<NumberedFooter>> = None;
         runs.into_iter()
             .map(|(plain, access)| {
                 let file = file.clone().with_extension(access);
-                match plain {
-                    true => self.numbered(file, &columns, &footer, &numbered),
-                    false => self.general(file),
+                if plain {
+                    return self.numbered(file, &columns, &footer, &with_vectors);
                 }
+                if address.is_none() {
+                    return self.general(file);
+                }
+                let shown = match &without {
+                    Some(shown) => shown,
+                    None => without.insert(Arc::new(NumberedFooter::try_new(
+                        &footer,
+                        &schema,
+                        &[],
+                        address,
+                        size,
+                    )?)),
+                };
+                self.numbered(file, &[], &footer, shown)
             })
             .collect()
     }
@@ -148,6 +172,9 @@ impl VectorMorselizer {
 
         let readers = NumberedReaders { footer: Arc::clone(numbered), inner: Arc::clone(&self.readers) };
         let source = self.source.clone().with_parquet_file_reader_factory(Arc::new(readers));
+        if columns.is_empty() {
+            return self.plan(&source, &self.config, file);
+        }
         let row_bytes: usize = columns.iter().map(|c| c.dims * c.width).sum();
         let rows = (BATCH_BYTES / row_bytes.max(1)).max(LEAST_ROWS);
         let asked = self.config.batch_size.unwrap_or(8192);

@@ -3,11 +3,13 @@
 use std::ops::Range;
 
 use arrow::datatypes::{DataType, FieldRef, Schema};
+use datafusion::common::Result;
 use datafusion::datasource::listing::FileRange;
 use datafusion::datasource::physical_plan::parquet::{ParquetAccessPlan, RowGroupAccess};
 use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 use parquet::basic::{Encoding, Type};
 use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
+use triune_common::Error;
 
 /// A column of fixed-size lists and how its elements lie in a file and in memory.
 #[derive(Debug, Clone)]
@@ -152,6 +154,35 @@ pub(crate) fn access_of(metadata: &ParquetMetaData, rows: &[Range<usize>]) -> Pa
         RowGroupAccess::Selection(RowSelection::from(Vec::from(selectors)))
     });
     ParquetAccessPlan::new(groups.collect())
+}
+
+/// Reads single rows, by their ascending places in the file.
+///
+/// # Errors
+/// A row beyond the last: the file is another one by now.
+pub(crate) fn access_of_rows(metadata: &ParquetMetaData, rows: &[u64]) -> Result<ParquetAccessPlan> {
+    let mut plan = ParquetAccessPlan::new_none(metadata.num_row_groups());
+    let mut rows = rows.iter().copied().peekable();
+    let mut first = 0_u64;
+    for (i, group) in metadata.row_groups().iter().enumerate() {
+        let end = first + u64::try_from(group.num_rows()).unwrap_or(0);
+        let mut selectors = Vec::new();
+        let mut at = first;
+        while let Some(row) = rows.next_if(|row| *row < end) {
+            selectors.push(RowSelector::skip(usize::try_from(row - at).unwrap_or(usize::MAX)));
+            selectors.push(RowSelector::select(1));
+            at = row + 1;
+        }
+        if !selectors.is_empty() {
+            selectors.push(RowSelector::skip(usize::try_from(end - at).unwrap_or(usize::MAX)));
+            plan.set(i, RowGroupAccess::Selection(RowSelection::from(selectors)));
+        }
+        first = end;
+    }
+    match rows.next() {
+        None => Ok(plan),
+        Some(_) => Err(Error::data("a file has fewer rows than it had when it was scanned").into()),
+    }
 }
 
 /// The runs of row groups for which all columns are plain, or for which some is not, among those that are read.

@@ -24,17 +24,33 @@ use super::shape::vector_of;
 #[derive(Debug, Clone)]
 pub(crate) struct VectorSource {
     inner: ParquetSource,
+    /// The name of the table's last file column, which holds the rows' addresses and is in no file
+    /// ([`crate::late`]).
+    address: Option<String>,
 }
 
 impl VectorSource {
     pub(crate) fn new(inner: ParquetSource) -> Self {
-        Self { inner }
+        Self { inner, address: None }
     }
 
-    /// The same around another source; ours come back as they are.
-    fn around(source: Arc<dyn FileSource>) -> Arc<dyn FileSource> {
+    #[must_use]
+    pub(crate) fn with_address(self, name: String) -> Self {
+        Self { address: Some(name), ..self }
+    }
+
+    pub(crate) fn address(&self) -> Option<&str> {
+        self.address.as_deref()
+    }
+
+    pub(crate) fn parquet(&self) -> &ParquetSource {
+        &self.inner
+    }
+
+    /// The same around another source.
+    fn around(&self, source: Arc<dyn FileSource>) -> Arc<dyn FileSource> {
         match source.downcast_ref::<ParquetSource>() {
-            Some(inner) => Arc::new(Self { inner: inner.clone() }),
+            Some(inner) => Arc::new(Self { inner: inner.clone(), address: self.address.clone() }),
             None => source,
         }
     }
@@ -73,18 +89,15 @@ impl FileSource for VectorSource {
         let used = self.vectors();
         // Little-endian is how Parquet stores numbers.
         let local = base_config.object_store_url.as_str().starts_with("file:");
-        if used.is_empty() || !local || cfg!(target_endian = "big") {
+        let as_bytes = local && cfg!(target_endian = "little");
+        if self.address.is_none() && (used.is_empty() || !as_bytes) {
             return self.inner.create_morselizer(object_store, base_config, partition);
         }
         let schema = self.inner.table_schema().file_schema();
-        let fields = used.into_iter().map(|i| Arc::clone(&schema.fields()[i])).collect();
-        let morselizer = VectorMorselizer::try_new(
-            self.inner.clone(),
-            fields,
-            object_store,
-            base_config.clone(),
-            partition,
-        )?;
+        let used = used.into_iter().filter(|_| as_bytes);
+        let fields = used.map(|i| Arc::clone(&schema.fields()[i])).collect();
+        let morselizer =
+            VectorMorselizer::try_new(self, fields, object_store, base_config.clone(), partition)?;
         Ok(Box::new(morselizer))
     }
 
@@ -93,7 +106,7 @@ impl FileSource for VectorSource {
     }
 
     fn with_batch_size(&self, batch_size: usize) -> Arc<dyn FileSource> {
-        Self::around(self.inner.with_batch_size(batch_size))
+        self.around(self.inner.with_batch_size(batch_size))
     }
 
     fn filter(&self) -> Option<Arc<dyn PhysicalExpr>> {
@@ -139,7 +152,7 @@ impl FileSource for VectorSource {
         config: &ConfigOptions,
     ) -> Result<FilterPushdownPropagation<Arc<dyn FileSource>>> {
         let pushed = self.inner.try_pushdown_filters(filters, config)?;
-        let updated_node = pushed.updated_node.map(Self::around);
+        let updated_node = pushed.updated_node.map(|s| self.around(s));
         Ok(FilterPushdownPropagation { filters: pushed.filters, updated_node })
     }
 
@@ -148,7 +161,7 @@ impl FileSource for VectorSource {
         order: &[PhysicalSortExpr],
         eq_properties: &EquivalenceProperties,
     ) -> Result<SortOrderPushdownResult<Arc<dyn FileSource>>> {
-        Ok(self.inner.try_pushdown_sort(order, eq_properties)?.map(Self::around))
+        Ok(self.inner.try_pushdown_sort(order, eq_properties)?.map(|s| self.around(s)))
     }
 
     fn reorder_files(&self, files: Vec<PartitionedFile>) -> Vec<PartitionedFile> {
@@ -156,6 +169,6 @@ impl FileSource for VectorSource {
     }
 
     fn try_pushdown_projection(&self, projection: &ProjectionExprs) -> Result<Option<Arc<dyn FileSource>>> {
-        Ok(self.inner.try_pushdown_projection(projection)?.map(Self::around))
+        Ok(self.inner.try_pushdown_projection(projection)?.map(|s| self.around(s)))
     }
 }

@@ -179,6 +179,19 @@ impl VectorTopKExec {
         self.k
     }
 
+    /// The input's columns that are given out.
+    pub fn output(&self) -> &[usize] {
+        &self.output
+    }
+
+    /// The same step of the same search over other columns.
+    ///
+    /// # Errors
+    /// As [`Self::try_new`].
+    pub fn rebuilt(&self, input: Arc<dyn ExecutionPlan>, mode: TopKMode, output: Vec<usize>) -> Result<Self> {
+        Self::try_new(input, mode, (self.k, self.missing), output, self.access.clone())
+    }
+
     fn distance_index(&self) -> Option<usize> {
         distance_index(&self.mode, &self.output)
     }

@@ -8,6 +8,8 @@ mod errors;
 #[cfg(test)]
 mod lance;
 #[cfg(test)]
+mod late;
+#[cfg(test)]
 mod plans;
 #[cfg(test)]
 mod property;
