@@ -225,6 +225,13 @@ impl From<DataFusionError> for Error {
     }
 }
 
+/// Arrow says "Overflow happened on: 1 + 2", DataFusion "Int64Array overflow on abs(1)".
+fn out_of_range(message: &str) -> Error {
+    let term = message.rsplit_once("Overflow happened on: ").map_or(message, |(_, term)| term);
+    let term = term.rsplit_once(" overflow on ").map_or(term, |(_, term)| term);
+    Error::invalid(format!("number out of range: {term}"))
+}
+
 fn position_of(diagnostic: &Diagnostic) -> Option<Position> {
     diagnostic.span.map(|s| Position::new(s.start.line, s.start.column))
 }
@@ -270,6 +277,8 @@ fn classify(error: DataFusionError, position: Option<Position>) -> Error {
         DataFusionError::ArrowError(e, _) => match *e {
             ArrowError::ExternalError(inner) => classify(DataFusionError::External(inner), position),
             ArrowError::DivideByZero => Error::invalid("division by zero").at(position),
+            ArrowError::ArithmeticOverflow(m) => out_of_range(&m).at(position),
+            ArrowError::ComputeError(m) if m.contains(" overflow on ") => out_of_range(&m).at(position),
             ArrowError::ParseError(m)
             | ArrowError::CsvError(m)
             | ArrowError::JsonError(m)
@@ -317,6 +326,8 @@ fn classify_shared(error: &DataFusionError) -> Error {
                 },
             },
             ArrowError::DivideByZero => Error::invalid("division by zero"),
+            ArrowError::ArithmeticOverflow(m) => out_of_range(m),
+            ArrowError::ComputeError(m) if m.contains(" overflow on ") => out_of_range(m),
             other => Error::invalid(strip(&other.to_string())),
         },
         DataFusionError::ResourcesExhausted(m) => Error::new(ErrorKind::Resources, m.clone()),

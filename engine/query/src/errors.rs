@@ -14,6 +14,13 @@ pub(crate) fn improve(core: &Arc<SessionCore>, sql: &str, error: Error) -> Error
     {
         return wrong_arguments(sql, call, &error);
     }
+    if error.message().starts_with("Unsupported LIMIT expression") {
+        return Error::invalid(
+            "the number after LIMIT or OFFSET cannot be computed before the statement runs",
+        )
+        .at(error.position().or_else(|| find(sql, "LIMIT")).or_else(|| find(sql, "OFFSET")))
+        .with_hint("write a number, a parameter, or a term of them that fits BIGINT");
+    }
     if error.kind() != ErrorKind::NotFound {
         return error;
     }

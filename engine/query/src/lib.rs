@@ -20,6 +20,7 @@
 //! Nothing in Triune calls DataFusion's `SessionContext::sql`: its dialect, its DML and its silent clauses
 //! are not ours.
 
+mod arithmetic;
 mod catalog;
 mod commands;
 mod database;

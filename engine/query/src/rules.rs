@@ -4,6 +4,7 @@
 //! | stage | ours | place | reason |
 //! |---|---|---|---|
 //! | analyzer | `VectorSearchAnalyzerRule` | first | type coercion must see the search, not its marker |
+//! | analyzer | `CheckedArithmetic` | last | types are settled; whatever is made of the expressions later is checked |
 //! | optimizer | `OrderByDistanceRule`, `NarrowSearchRule` | last | columns have been pruned by then |
 //! | physical | `FuseSearchFilterRule` | last | filters have found their places; order and partitions stay |
 //! | planner | `VectorSearchPlanner` | before the defaults | turns the search node into operators |
@@ -24,9 +25,12 @@ use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 
+use crate::arithmetic::CheckedArithmetic;
+
 pub(crate) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     let mut rules = triune_search::analyzer_rules();
     rules.extend(Analyzer::new().rules);
+    rules.push(Arc::new(CheckedArithmetic::default()));
     rules
 }
 
@@ -66,8 +70,8 @@ mod tests {
     #[test]
     fn the_order_is_known() {
         let analyzers: Vec<String> = analyzer_rules().iter().map(|r| r.name().to_owned()).collect();
-        assert_eq!(analyzers.len(), 3, "{analyzers:?}");
-        assert_eq!(&analyzers[1..], ["resolve_grouping_function", "type_coercion"]);
+        assert_eq!(analyzers.len(), 4, "{analyzers:?}");
+        assert_eq!(&analyzers[1..], ["resolve_grouping_function", "type_coercion", "checked_arithmetic"]);
         let optimizers: Vec<String> = optimizer_rules().iter().map(|r| r.name().to_owned()).collect();
         let at = |name: &str| optimizers.iter().position(|n| n == name).unwrap_or_else(|| panic!("{name}"));
         assert!(at("push_down_limit") < at("push_down_filter"));

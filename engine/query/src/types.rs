@@ -11,7 +11,8 @@ pub fn sql_type_name(field: &Field) -> String {
     name_of(field.data_type())
 }
 
-fn name_of(data_type: &DataType) -> String {
+/// The SQL name of a type that no field says more about.
+pub(crate) fn name_of(data_type: &DataType) -> String {
     match data_type {
         DataType::Null => "NULL".into(),
         DataType::Boolean => "BOOLEAN".into(),

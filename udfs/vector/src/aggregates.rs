@@ -37,11 +37,11 @@ use triune_common::Error;
 use crate::functions::args::Shape;
 use crate::types::{VectorKind, VectorType, type_name};
 
-/// `avg` (also `mean`) and `sum`, for numbers and vectors.
-pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
-    [Kind::Avg, Kind::Sum]
+/// `avg` (also `mean`) and `sum`, for numbers and vectors. Numbers are given to `sum`, DataFusion's own if `None`.
+pub fn aggregate_functions(sum: Option<Arc<AggregateUDF>>) -> Vec<Arc<AggregateUDF>> {
+    [(Kind::Avg, avg_udaf()), (Kind::Sum, sum.unwrap_or_else(sum_udaf))]
         .into_iter()
-        .map(|kind| Arc::new(AggregateUDF::new_from_impl(VectorAgg::new(kind))))
+        .map(|(kind, builtin)| Arc::new(AggregateUDF::new_from_impl(VectorAgg::new(kind, builtin))))
         .collect()
 }
 
@@ -105,17 +105,13 @@ fn is_ours(data_type: &DataType) -> bool {
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct VectorAgg {
     kind: Kind,
-    /// DataFusion's own, which does everything that is not over vectors.
+    /// What does everything that is not over vectors; DataFusion's own, or one of its type.
     builtin: Arc<AggregateUDF>,
     signature: Signature,
 }
 
 impl VectorAgg {
-    fn new(kind: Kind) -> Self {
-        let builtin = match kind {
-            Kind::Avg => avg_udaf(),
-            Kind::Sum => sum_udaf(),
-        };
+    fn new(kind: Kind, builtin: Arc<AggregateUDF>) -> Self {
         let mut accepted = match &builtin.signature().type_signature {
             TypeSignature::OneOf(several) => several.clone(),
             one => vec![one.clone()],

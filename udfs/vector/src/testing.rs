@@ -24,7 +24,7 @@ pub(crate) fn session() -> SessionContext {
     for f in scalar_functions() {
         context.register_udf(f.as_ref().clone());
     }
-    for f in aggregate_functions() {
+    for f in aggregate_functions(None) {
         context.register_udaf(f.as_ref().clone());
     }
     context.register_function_rewrite(Arc::new(VectorCastRewrite)).unwrap();

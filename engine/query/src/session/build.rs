@@ -4,11 +4,13 @@ use std::sync::{Arc, Weak};
 
 use datafusion::catalog::{CatalogProviderList, MemoryCatalogProviderList};
 use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::AggregateUDF;
 use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::prelude::SessionConfig;
 use triune_vector::{VectorExprPlanner, VectorTypePlanner};
 
 use super::SessionCore;
+use crate::arithmetic::CheckedSum;
 use crate::catalog::{CATALOG, DEFAULT_SCHEMA, TriuneCatalog};
 use crate::database::Database;
 use crate::rules;
@@ -75,8 +77,10 @@ fn register_functions(state: &mut SessionState) {
         let _ = state.register_udf(function);
     }
     let _ = state.register_function_rewrite(Arc::new(triune_vector::VectorCastRewrite));
-    let aggregates =
-        triune_vector::aggregate_functions().into_iter().chain(triune_timeseries::aggregate_functions());
+    let sum = Arc::new(AggregateUDF::new_from_impl(CheckedSum::default()));
+    let aggregates = triune_vector::aggregate_functions(Some(sum))
+        .into_iter()
+        .chain(triune_timeseries::aggregate_functions());
     for function in aggregates {
         let _ = state.register_udaf(function);
     }

@@ -467,7 +467,7 @@ fn every_function_is_documented() {
         assert!(docs.syntax_example.starts_with(f.name()), "{}", f.name());
         assert!(docs.sql_example.is_some() && docs.arguments.is_some(), "{}", f.name());
     }
-    for f in crate::aggregate_functions() {
+    for f in crate::aggregate_functions(None) {
         assert!(f.documentation().unwrap().description.contains("vector"), "{}", f.name());
     }
 }
