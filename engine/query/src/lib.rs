@@ -25,6 +25,7 @@ mod catalog;
 mod commands;
 mod database;
 pub mod dialect;
+mod domain;
 mod errors;
 mod explain;
 mod params;

@@ -13,7 +13,7 @@ use super::SessionCore;
 use crate::arithmetic::CheckedSum;
 use crate::catalog::{CATALOG, DEFAULT_SCHEMA, TriuneCatalog};
 use crate::database::Database;
-use crate::rules;
+use crate::{domain, rules};
 
 pub(super) fn session_state(database: &Arc<Database>, core: Weak<SessionCore>) -> SessionState {
     let catalogs = MemoryCatalogProviderList::new();
@@ -75,6 +75,11 @@ fn register_functions(state: &mut SessionState) {
     for function in scalars {
         // Registering fails only for registries that are read only, which this one is not.
         let _ = state.register_udf(function);
+    }
+    for name in domain::FUNCTIONS {
+        if let Ok(function) = state.udf(name) {
+            let _ = state.register_udf(domain::without_error(&function));
+        }
     }
     let _ = state.register_function_rewrite(Arc::new(triune_vector::VectorCastRewrite));
     let sum = Arc::new(AggregateUDF::new_from_impl(CheckedSum::default()));
