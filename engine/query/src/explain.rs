@@ -70,6 +70,10 @@ fn collect(
     analyzed: bool,
     lines: &mut Vec<Line>,
 ) {
+    // They stand above every join and say nothing of it.
+    if let (false, "CooperativeExec", [input]) = (verbose, plan.name(), plan.children().as_slice()) {
+        return collect(input, first, below, verbose, analyzed, lines);
+    }
     let text = Plain(plan.as_ref(), verbose).to_string();
     let metrics = if analyzed { plan.metrics() } else { None };
     lines.push(Line {

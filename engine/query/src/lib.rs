@@ -38,6 +38,7 @@ mod session;
 mod split;
 mod statement;
 mod types;
+mod yielding;
 
 pub use catalog::{CATALOG, DEFAULT_SCHEMA};
 pub use database::{Database, DatabaseOptions, IN_MEMORY};

@@ -6,7 +6,8 @@
 //! | analyzer | `VectorSearchAnalyzerRule` | first | type coercion must see the search, not its marker |
 //! | analyzer | `CheckedArithmetic` | last | types are settled; whatever is made of the expressions later is checked |
 //! | optimizer | `OrderByDistanceRule`, `NarrowSearchRule` | last | columns have been pruned by then |
-//! | physical | `FuseSearchFilterRule` | last | filters have found their places; order and partitions stay |
+//! | physical | `FuseSearchFilterRule` | after DataFusion's | filters have found their places; order and partitions stay |
+//! | physical | `JoinsGiveWay` | last | rules know a join by what stands above it |
 //! | planner | `VectorSearchPlanner` | before the defaults | turns the search node into operators |
 //!
 //! A new DataFusion with other rules fails `tests::the_order_is_known`.
@@ -26,6 +27,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 
 use crate::arithmetic::CheckedArithmetic;
+use crate::yielding::JoinsGiveWay;
 
 pub(crate) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     let mut rules = triune_search::analyzer_rules();
@@ -43,6 +45,7 @@ pub(crate) fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
 pub(crate) fn physical_optimizer_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = PhysicalOptimizer::new().rules;
     rules.extend(triune_search::physical_optimizer_rules());
+    rules.push(Arc::new(JoinsGiveWay::default()));
     rules
 }
 
