@@ -1,6 +1,6 @@
 //! A session: settings, temporary tables, prepared statements, and the way from text to rows.
 
-mod build;
+pub(crate) mod build;
 mod names;
 
 use std::collections::HashMap;

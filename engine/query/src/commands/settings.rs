@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use arrow::array::timezone::Tz;
 use datafusion::config::ConfigOptions;
+use datafusion::execution::SessionState;
 use datafusion::sql::sqlparser::ast::{Expr, Set, UnaryOperator, Value};
 use triune_common::names::did_you_mean;
 use triune_common::{Error, Result};
 
 use crate::parser::dotted;
 use crate::result::QueryResult;
-use crate::session::SessionCore;
+use crate::session::{SessionCore, build};
 
 /// Short names for settings that people change.
 const SHORT: [(&str, &str); 6] = [
@@ -46,7 +47,9 @@ pub(super) fn set(core: &Arc<SessionCore>, set: &Set) -> Result<QueryResult> {
         check_value(&name, &full, &value)?;
         options.set(&full, &value).map_err(|e| {
             Error::invalid(format!("{name} cannot be set to '{value}': {}", Error::from(e).message()))
-        })
+        })?;
+        follow(state);
+        Ok::<(), Error>(())
     })?;
     Ok(QueryResult::command("SET", None))
 }
@@ -59,15 +62,22 @@ pub(super) fn reset(core: &Arc<SessionCore>, name: Option<&str>) -> Result<Query
         let options = state.config_mut().options_mut();
         let Some(name) = name else {
             *options = defaults;
+            follow(state);
             return Ok(());
         };
         let full = full_name(name);
         check_known(options, name, &full)?;
         let value = defaults.entries().into_iter().find(|e| e.key == full).and_then(|e| e.value);
         options.set(&full, value.as_deref().unwrap_or_default())?;
+        follow(state);
         Ok::<(), Error>(())
     })?;
     Ok(QueryResult::command("RESET", None))
+}
+
+fn follow(state: &mut SessionState) {
+    let options = state.config_options().as_ref().clone();
+    build::follow_settings(state, &options);
 }
 
 fn check_known(options: &ConfigOptions, name: &str, full: &str) -> Result<()> {

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Weak};
 
 use datafusion::catalog::{CatalogProviderList, MemoryCatalogProviderList};
+use datafusion::config::ConfigOptions;
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::AggregateUDF;
 use datafusion::logical_expr::planner::ExprPlanner;
@@ -20,9 +21,11 @@ pub(super) fn session_state(database: &Arc<Database>, core: Weak<SessionCore>) -
     let _ = catalogs.register_catalog(CATALOG.to_owned(), Arc::new(TriuneCatalog::new(core)));
     // Ours come before DataFusion's own, which take every operator and aggregate that is left.
     let planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(VectorExprPlanner)];
+    let config = config();
+    let options = Arc::clone(config.options());
     let mut state = SessionStateBuilder::new()
         .with_session_id(database.options().ids.next_id().to_string())
-        .with_config(config())
+        .with_config(config)
         .with_runtime_env(Arc::clone(database.runtime()))
         .with_catalog_list(Arc::new(catalogs))
         .with_expr_planners(planners)
@@ -34,7 +37,18 @@ pub(super) fn session_state(database: &Arc<Database>, core: Weak<SessionCore>) -
         .with_physical_optimizer_rules(rules::physical_optimizer_rules())
         .build();
     register_functions(&mut state);
+    follow_settings(&mut state, &options);
     state
+}
+
+/// Gives functions that depend on settings (`now`, `to_timestamp`, …) the current ones.
+pub(crate) fn follow_settings(state: &mut SessionState, options: &ConfigOptions) {
+    use datafusion::execution::FunctionRegistry;
+    let changed: Vec<_> =
+        state.scalar_functions().values().filter_map(|f| f.inner().with_updated_config(options)).collect();
+    for function in changed {
+        let _ = state.register_udf(Arc::new(function));
+    }
 }
 
 /// Settings that differ from DataFusion's, each for a reason.
@@ -51,6 +65,8 @@ fn config() -> SessionConfig {
     // 0.1 is exact in PostgreSQL and DuckDB; DataFusion's default reads it as a double, and so do we: vectors
     // and measurements are the common case, and a DECIMAL literal would have to be cast in every kernel.
     options.sql_parser.parse_float_as_decimal = false;
+    // `now()` is a TIMESTAMP WITH TIME ZONE; without a zone DataFusion gives it none.
+    options.execution.time_zone = Some("UTC".to_owned());
     options.explain.format = datafusion::common::format::ExplainFormat::Tree;
     // Extension types of vectors live in the field's metadata.
     options.execution.parquet.skip_metadata = false;
