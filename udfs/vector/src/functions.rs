@@ -11,6 +11,7 @@ mod doc;
 mod norm;
 mod parts;
 mod quantize;
+mod try_cast;
 
 use std::sync::Arc;
 
@@ -27,6 +28,7 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     all.extend(arithmetic::ArithmeticFunc::all().into_iter().map(ScalarUDF::new_from_impl));
     all.extend([
         ScalarUDF::new_from_impl(cast::ToVectorFunc::default()),
+        ScalarUDF::new_from_impl(try_cast::TryToVectorFunc::default()),
         ScalarUDF::new_from_impl(cast::VectorToTextFunc::default()),
         ScalarUDF::new_from_impl(norm::L2NormFunc::default()),
         ScalarUDF::new_from_impl(norm::L2NormalizeFunc::default()),

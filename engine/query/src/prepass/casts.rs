@@ -1,25 +1,23 @@
-//! Casts to vectors become calls of `to_vector`, which also takes text and lists of any number type.
+//! Casts to vectors become calls of `to_vector`, which also takes text and lists of any number type; `TRY_CAST` becomes
+//! `try_to_vector`, which gives NULL where the other fails.
 
 use datafusion::sql::sqlparser::ast::{
     ArrayElemTypeDef, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
-    FunctionArguments, Ident, ObjectName, Spanned, Value, ValueWithSpan,
+    FunctionArguments, Ident, ObjectName, Value, ValueWithSpan,
 };
 use triune_common::{Error, Result};
 use triune_vector::types::VectorType;
 
-use crate::parser::position;
-
 pub(super) fn rewrite(expr: &mut Expr) -> Result<()> {
     let Expr::Cast { kind, expr: inner, data_type, .. } = expr else { return Ok(()) };
     let Some(name) = vector_type_name(data_type)? else { return Ok(()) };
-    if matches!(kind, CastKind::TryCast | CastKind::SafeCast) {
-        return Err(Error::unsupported(format!("TRY_CAST to {name} is not supported"))
-            .with_hint("use CAST, or filter the values first")
-            .at(position(inner.span().start)));
-    }
+    let function = match kind {
+        CastKind::TryCast | CastKind::SafeCast => "try_to_vector",
+        CastKind::Cast | CastKind::DoubleColon => "to_vector",
+    };
     let placeholder = Expr::Value(ValueWithSpan::from(Value::Null));
     let value = std::mem::replace(inner.as_mut(), placeholder);
-    *expr = call("to_vector", vec![value, text(&name)]);
+    *expr = call(function, vec![value, text(&name)]);
     Ok(())
 }
 
