@@ -9,6 +9,7 @@ mod indexes;
 mod prepare;
 mod secret;
 mod settings;
+mod show;
 
 use std::sync::Arc;
 
@@ -22,10 +23,6 @@ use crate::parser;
 use crate::result::{QueryResult, Tag};
 use crate::session::SessionCore;
 use crate::statement::Statement;
-
-/// `SHOW TABLES`: what users made, not what describes it.
-const RELATIONS: &str = "SELECT table_schema, table_name, table_type FROM information_schema.tables \
-                         WHERE table_schema <> 'information_schema' ORDER BY table_schema, table_name";
 
 /// Runs a parsed statement.
 pub(crate) async fn run(
@@ -73,12 +70,7 @@ async fn run_sql(core: &Arc<SessionCore>, statement: ast::Statement, params: &Pa
             let query = parser::parse_query(&format!("SELECT * FROM {table_name}"))?;
             describe::describe(core, *query, params).await
         }
-        Sql::ShowTables { show_options, .. } if show_options.filter_position.is_none() => {
-            let query = parser::parse_query(RELATIONS)?;
-            core.start(&core.plan(Sql::Query(query), &Params::None).await?).await
-        }
-        Sql::ShowTables { .. } => Err(Error::unsupported("SHOW TABLES with a filter is not supported")
-            .with_hint("query information_schema.tables")),
+        Sql::ShowTables { show_options, .. } => show::tables(core, show_options).await,
         Sql::ShowVariable { .. }
         | Sql::ShowColumns { .. }
         | Sql::ShowFunctions { .. }
