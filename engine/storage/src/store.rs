@@ -17,6 +17,7 @@ mod committer;
 mod driver;
 mod identity;
 mod maintenance;
+mod optimize;
 mod provider;
 mod recovery;
 mod schema;
@@ -183,16 +184,6 @@ impl Store {
                 Ok(())
             })
             .await
-    }
-
-    /// Rewrites a table's base: small fragments merged, superseded rows dropped, clustering restored.
-    pub async fn optimize(&self, table: TableId) -> Result<()> {
-        Err(Error::unsupported(format!("OPTIMIZE is not supported yet (table {table})")))
-    }
-
-    /// Deletes files that no version within the retention needs; returns the bytes that became free.
-    pub async fn vacuum(&self, table: TableId) -> Result<u64> {
-        Err(Error::unsupported(format!("VACUUM is not supported yet (table {table})")))
     }
 
     /// The table as it was at the latest commit not after `at`.

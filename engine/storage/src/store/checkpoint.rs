@@ -118,6 +118,7 @@ fn publish(
             }
             retired.push((id, Arc::clone(memtable)));
         }
+        committer.shared.track(id, &moved.base);
         let mut table = now.as_ref().clone();
         table.base = Some(moved.base);
         table.memtables.drain(..moved.memtables);

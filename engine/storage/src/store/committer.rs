@@ -27,6 +27,7 @@ use triune_common::{Error, ErrorKind, Result};
 use super::commit::{CommitRequest, PendingChange, Reply};
 use super::shared::Shared;
 use super::version::{DbVersion, Newest, TableVersion};
+use crate::base::Base;
 use crate::hot::Memtable;
 use crate::key::{KeyRef, Keys};
 use crate::stamp::{CommitTs, TableId};
@@ -223,6 +224,15 @@ impl Committer {
         let hot = self.version.tables.values().map(|t| t.hot_bytes()).sum();
         gauge.hot_bytes.store(hot, Ordering::Relaxed);
         gauge.wal_bytes.store(self.log.as_ref().map_or(0, |l| l.bytes()), Ordering::Relaxed);
+    }
+
+    /// Puts a base in the place of a table's, to be published with the next [`Self::publish`].
+    pub(super) fn replace_base(&self, next: &mut DbVersion, id: TableId, base: Arc<Base>) -> Result<()> {
+        self.shared.track(id, &base);
+        let mut table = next.table(id)?.as_ref().clone();
+        table.base = Some(base);
+        next.tables.insert(id, Arc::new(table));
+        Ok(())
     }
 
     /// Forgets what was applied and not published.

@@ -30,7 +30,7 @@ use triune_lance::provider::{is_row_condition, unqualified};
 
 use super::version::{Snapshot, TableVersion, Visible};
 use super::writes::TableWrites;
-use crate::hot::VisibleBatch;
+use crate::hot::{HotScanExec, VisibleBatch};
 use crate::key::Keys;
 
 /// See the module's description.
@@ -142,35 +142,10 @@ impl TableProvider for StoreProvider {
                 .iter()
                 .map(|f| state.create_physical_expr(unqualified(f)?, &schema))
                 .collect::<DfResult<Vec<_>>>()?;
-            let batches = hot
-                .iter()
-                .map(|b| b.to_batch().map_err(DataFusionError::from))
-                .collect::<DfResult<Vec<_>>>()?;
-            let mut exec: Arc<dyn ExecutionPlan> =
-                datafusion::datasource::memory::MemorySourceConfig::try_new_exec(
-                    &[batches],
-                    Arc::clone(&stored),
-                    None,
-                )?;
-            if !filters.is_empty() {
-                exec = Arc::new(datafusion::physical_plan::filter::FilterExec::try_new(
-                    datafusion::physical_expr::conjunction(filters),
-                    exec,
-                )?);
-            }
-            let exprs: Vec<_> = columns
-                .iter()
-                .map(|c| {
-                    let name = stored.field(*c).name();
-                    (
-                        Arc::new(datafusion::physical_expr::expressions::Column::new(name, *c))
-                            as Arc<dyn datafusion::physical_expr::PhysicalExpr>,
-                        name.clone(),
-                    )
-                })
-                .collect();
-            parts
-                .push(Arc::new(datafusion::physical_plan::projection::ProjectionExec::try_new(exprs, exec)?));
+            let partitions = state.config().target_partitions();
+            let table = self.version.def.id.to_string();
+            let exec = HotScanExec::try_new(table, stored, hot, columns.clone(), filters, limit, partitions);
+            parts.push(Arc::new(exec.map_err(DataFusionError::from)?));
         }
         match parts.len() {
             0 => Ok(Arc::new(EmptyExec::new(Arc::new(self.schema.project(&columns)?)))),

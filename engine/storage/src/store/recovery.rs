@@ -39,6 +39,11 @@ impl Store {
             if state.is_new { Wal::create(fs, &dir, first)? } else { Wal::open(fs, &dir, first)? };
         let Recovered { version, last, next_table } = recover(&place, &state, definitions, replay).await?;
         let shared = Arc::new(Shared::new(clock, Some(place), limits, last, Arc::clone(&version)));
+        for (id, table) in &version.tables {
+            if let Some(base) = &table.base {
+                shared.track(*id, base);
+            }
+        }
         let committer = Committer::new(Arc::clone(&shared), Some(Box::new(wal)), version, last);
         let driver = if thread { Driver::thread(committer)? } else { Driver::inline(committer) };
         let store = Arc::new(Self {

@@ -133,6 +133,9 @@ impl Store {
                 let id = new.def.id;
                 // Nothing was committed to the table since the checkpoint, whatever was to others.
                 let last = committer.last;
+                if let Some(base) = &new.base {
+                    committer.shared.track(id, base);
+                }
                 let next = committer.version.with(new);
                 let applied_to = |t: TableId| if t == id { last } else { applied };
                 store_state(&place, &next.tables, applied, &applied_to, segment, next_table)?;

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
@@ -11,6 +11,7 @@ use triune_lance::LanceStore;
 
 use super::maintenance::{Gauge, Limits};
 use super::version::{DbVersion, Pins, Snapshot};
+use crate::base::Base;
 use crate::fs::StorageFs;
 use crate::stamp::{CommitTs, TableId};
 
@@ -24,6 +25,8 @@ pub(super) struct Shared {
     pub(super) place: Option<Place>,
     /// Held while bases are being written: checkpoints, bulk loads, rewrites, changes of schema.
     pub(super) bases: tokio::sync::Mutex<()>,
+    /// Bases that somebody may read, with what they name on disk.
+    alive: Mutex<Vec<(TableId, Weak<Base>)>>,
     /// Tables whose rows are being rewritten: commits to them wait.
     blocked: Mutex<HashSet<TableId>>,
     unblocked: Notify,
@@ -62,6 +65,7 @@ impl Shared {
             clock,
             place,
             bases: tokio::sync::Mutex::new(()),
+            alive: Mutex::default(),
             blocked: Mutex::default(),
             unblocked: Notify::new(),
             limits,
@@ -100,6 +104,18 @@ impl Shared {
     pub(super) fn oldest_hot(&self) -> Option<CommitTs> {
         let (_, version) = self.current();
         version.tables.values().flat_map(|t| &t.memtables).filter_map(|m| m.first_ts()).min()
+    }
+
+    /// Remembers a base until nobody reads it any more: VACUUM leaves its files alone.
+    pub(super) fn track(&self, table: TableId, base: &Arc<Base>) {
+        let mut alive = self.alive.lock();
+        alive.retain(|(_, base)| base.strong_count() > 0);
+        alive.push((table, Arc::downgrade(base)));
+    }
+
+    /// The bases of a table that somebody reads.
+    pub(super) fn alive(&self, table: TableId) -> Vec<Arc<Base>> {
+        self.alive.lock().iter().filter(|(t, _)| *t == table).filter_map(|(_, b)| b.upgrade()).collect()
     }
 
     /// Holds up commits to a table until the answer is dropped.

@@ -22,6 +22,8 @@ enum Step {
     Commit,
     Abort,
     Checkpoint,
+    Optimize,
+    Vacuum,
     Reopen,
     /// Remember a snapshot, to be compared at the end.
     Look,
@@ -43,6 +45,8 @@ fn step() -> impl Strategy<Value = Step> {
         8 => Just(Step::Commit),
         1 => Just(Step::Abort),
         2 => Just(Step::Checkpoint),
+        1 => Just(Step::Optimize),
+        1 => Just(Step::Vacuum),
         1 => Just(Step::Reopen),
         1 => Just(Step::Look),
     ]
@@ -107,6 +111,8 @@ async fn run(steps: Vec<Step>) {
                 (open, saved) = (store.begin(), None);
             }
             Step::Checkpoint => store.checkpoint().await.expect(&at),
+            Step::Optimize => store.optimize(KEYED).await.expect(&at),
+            Step::Vacuum => drop(store.vacuum(KEYED).await.expect(&at)),
             Step::Reopen => {
                 looks.clear();
                 saved = None;

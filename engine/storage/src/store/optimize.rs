@@ -1,0 +1,67 @@
+//! `OPTIMIZE t` and `VACUUM t`.
+//!
+//! OPTIMIZE checkpoints, then writes fragments anew that are small or have lost many rows; the old ones stay on
+//! disk for those who read them. VACUUM removes what neither the published state nor a running reader of this
+//! process needs. Limit: a reader in another process that opened the database before loses its files to VACUUM
+//! and has to open it again.
+
+use std::sync::Arc;
+
+use triune_common::Result;
+
+use super::Store;
+use super::checkpoint::store_state;
+use crate::base::{BaseState, RewriteOptions};
+use crate::stamp::TableId;
+
+impl Store {
+    /// Rewrites a table's base: small fragments merged, superseded rows dropped, clustering restored.
+    pub async fn optimize(&self, table: TableId) -> Result<()> {
+        let Some(place) = self.shared.place.clone() else { return Ok(()) };
+        self.check_writable()?;
+        let _bases = self.shared.bases.lock().await;
+        let (applied, segment) = self.checkpoint_locked(&place).await?;
+        let (_, version) = self.shared.current();
+        let version = Arc::clone(version.table(table)?);
+        let Some(base) = &version.base else { return Ok(()) };
+        let horizon = self.shared.pins.oldest().unwrap_or(applied).min(applied);
+        let everything = !version.def.cluster_by.is_empty();
+        let options = RewriteOptions { everything, ..RewriteOptions::new(horizon) };
+        let Some(rewritten) = base.rewrite(&options).await? else { return Ok(()) };
+        let next_table = self.next_table();
+        let old = Arc::clone(base);
+        self.driver
+            .run(move |committer| {
+                committer.check_writable()?;
+                let mut next = committer.version.as_ref().clone();
+                let now = next.table(table)?.base.as_ref();
+                // Emptied meanwhile: what was written is not needed.
+                if !now.is_some_and(|now| Arc::ptr_eq(now, &old)) {
+                    return Ok(());
+                }
+                committer.replace_base(&mut next, table, rewritten.catch_up())?;
+                store_state(&place, &next.tables, applied, &|_| applied, segment, next_table)?;
+                committer.version = Arc::new(next);
+                committer.publish();
+                Ok(())
+            })
+            .await
+    }
+
+    /// Deletes files that nobody needs; returns the bytes that became free.
+    pub async fn vacuum(&self, table: TableId) -> Result<u64> {
+        if self.shared.place.is_none() {
+            return Ok(0);
+        }
+        self.check_writable()?;
+        let _bases = self.shared.bases.lock().await;
+        let (_, version) = self.shared.current();
+        let Some(base) = version.table(table)?.base.clone() else { return Ok(0) };
+        drop(version);
+        let place = base.table();
+        let mut keep: Vec<BaseState> = vec![base.state().clone()];
+        let readers = self.shared.alive(table);
+        keep.extend(readers.iter().filter(|b| Arc::ptr_eq(b.table(), place)).map(|b| b.state().clone()));
+        place.vacuum(&keep).await
+    }
+}
