@@ -16,6 +16,7 @@ mod commit;
 mod committer;
 mod driver;
 mod identity;
+mod load;
 mod maintenance;
 mod optimize;
 mod provider;

@@ -128,7 +128,8 @@ async fn recover(
         version.tables.insert(table.def.id, Arc::new(table));
     }
     let mut version = Arc::new(version);
-    let mut last = state.checkpoint;
+    // A bulk load is in no log.
+    let mut last = state.tables.values().map(|t| t.applied).max().unwrap_or_default().max(state.checkpoint);
     let mut next_table = state.next_table.max(1);
     let applied = |table: TableId| state.tables.get(&table).map_or(CommitTs::ZERO, |t| t.applied);
     for frame in replay {

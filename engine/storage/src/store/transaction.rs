@@ -16,6 +16,7 @@ use triune_common::{Error, ErrorKind, Result};
 
 use super::Store;
 use super::commit::{CommitRequest, Inserts, PendingChange};
+use super::load::{LOAD_BYTES, Load};
 use super::provider::StoreProvider;
 use super::version::{Snapshot, TableVersion, Visible};
 use super::writes::TableWrites;
@@ -320,6 +321,9 @@ impl Transaction {
     /// transaction is rolled back, later ones may succeed).
     pub async fn commit(self, wait: bool) -> Result<CommitTs> {
         let writes = std::mem::take(&mut *self.inner.writes.lock());
+        if let Some(load) = self.as_load(&writes)? {
+            return Box::pin(self.inner.store.load(load)).await;
+        }
         let mut changes = Vec::with_capacity(writes.len());
         for (table, own) in writes.into_iter().filter(|(_, w)| !w.is_empty()) {
             let version = self.version(table)?;
@@ -344,6 +348,18 @@ impl Transaction {
         }
         let store = Arc::clone(&self.inner.store);
         store.commit(CommitRequest { snapshot: self.snapshot_ts(), changes, wait }).await
+    }
+}
+
+impl Transaction {
+    /// The changes as a bulk load, if they are one.
+    fn as_load(&self, writes: &Writes) -> Result<Option<Load>> {
+        let mut changed = writes.iter().filter(|(_, w)| !w.is_empty());
+        let (Some((table, own)), None) = (changed.next(), changed.next()) else { return Ok(None) };
+        if !self.inner.store.can_load() || !own.only_adds() || own.bytes() < LOAD_BYTES {
+            return Ok(None);
+        }
+        Ok(Some(Load { table: *table, revision: own.revision, rows: own.live_batches()? }))
     }
 }
 

@@ -180,6 +180,16 @@ impl TableWrites {
         Ok(live)
     }
 
+    /// Whether the only changes are new rows.
+    pub(super) fn only_adds(&self) -> bool {
+        !self.truncated && self.deleted.is_empty()
+    }
+
+    /// Bytes of the own rows.
+    pub(super) fn bytes(&self) -> usize {
+        self.batches.iter().map(RecordBatch::get_array_memory_size).sum()
+    }
+
     /// Own rows that are there as one batch; `None` when there is none.
     pub(super) fn live_rows(&self) -> Result<Option<RecordBatch>> {
         let batches = self.live_batches()?;

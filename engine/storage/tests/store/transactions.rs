@@ -157,3 +157,43 @@ async fn rows_are_found_by_key_wherever_they_are() {
     let ids = found.column(0).as_primitive::<arrow::datatypes::Int64Type>();
     assert_eq!(ids.values().to_vec(), [4, 3, 1]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bulk_load_is_one_commit_like_any_other() {
+    const ROWS: i64 = 1 << 20;
+    let (place, store) = Place::create().await;
+    for table in [KEYED, PLAIN] {
+        let t = store.begin();
+        t.insert(table, rows(table, &[(-1, 1), (-2, 2)])).await.unwrap();
+        t.commit(true).await.unwrap();
+    }
+    let old = store.begin();
+    let racing = store.begin();
+    racing.insert(KEYED, rows(KEYED, &[(7, 7)])).await.unwrap();
+    let many: Vec<(i64, i64)> = (0..ROWS).map(|i| (i, i % 1000)).collect();
+    for table in [KEYED, PLAIN] {
+        let t = store.begin();
+        for chunk in many.chunks(1 << 17) {
+            t.insert(table, rows(table, chunk)).await.unwrap();
+        }
+        t.commit(true).await.unwrap();
+    }
+    assert_eq!(racing.commit(true).await.unwrap_err().kind(), ErrorKind::Conflict);
+    assert_eq!(seen(&old, KEYED).await.len(), 2);
+    let t = store.begin();
+    assert_eq!(
+        t.insert(KEYED, rows(KEYED, &[(ROWS - 1, 0)])).await.unwrap_err().kind(),
+        ErrorKind::Constraint
+    );
+    assert_eq!(t.delete(KEYED, &keys(&[5, -1])).await.unwrap(), 2);
+    t.commit(true).await.unwrap();
+    drop((old, store));
+    let store = place.open().await;
+    for (table, gone) in [(KEYED, 2), (PLAIN, 0)] {
+        let found = visible(&store, table).await;
+        assert_eq!(found.len(), usize::try_from(ROWS).unwrap() + 2 - gone);
+        assert_eq!(found[&12_345], [345]);
+    }
+    // A commit before the load, replayed after it, must not touch the loaded rows.
+    assert_eq!(visible(&store, KEYED).await.get(&5), None);
+}
