@@ -43,7 +43,7 @@ pub use claim::Claim;
 
 /// How often a PUT is tried, and the pause after the first failure; each later pause is twice as long.
 const ATTEMPTS: u32 = 6;
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const FIRST_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 50 });
 
 /// How many objects are read or removed at the same time.
 const PARALLEL: usize = 8;
@@ -119,8 +119,8 @@ impl ObjectLogPlace {
 
 /// A log of which each sync is one object.
 ///
-/// The calls of [`Log`] wait for the store on the runtime that the log was opened with: make them from a thread
-/// of their own, never from one of the runtime's.
+/// The calls of [`Log`] wait for the store on the runtime that the log was opened with, which must have threads of
+/// its own: make them from another thread, never from one of the runtime's.
 #[derive(Debug)]
 pub struct ObjectWal {
     place: ObjectLogPlace,

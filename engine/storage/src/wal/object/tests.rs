@@ -99,7 +99,7 @@ impl ObjectStore for Faulty {
     }
 }
 
-/// A store, and a runtime whose pauses cost no time.
+/// A store and a runtime to reach it.
 struct Bench {
     runtime: Runtime,
     store: Arc<Faulty>,
@@ -107,7 +107,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let store = Faulty { inner: InMemory::new(), faults: Mutex::default(), puts: AtomicUsize::new(0) };
         Self { runtime: runtime.unwrap(), store: Arc::new(store) }
     }

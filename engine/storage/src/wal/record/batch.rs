@@ -151,22 +151,22 @@ where
         let bitmap = len.div_ceil(8);
         self.buffer(if nulls > 0 { bitmap } else { 0 })?;
         match data_type {
-            T::Boolean => self.buffer(bitmap),
-            T::FixedSizeBinary(width) => self.buffer(len * u64::try_from(*width).unwrap_or(0)),
+            T::Boolean => self.buffer(bitmap).map(|_| ()),
+            T::FixedSizeBinary(width) => self.buffer(len * u64::try_from(*width).unwrap_or(0)).map(|_| ()),
             T::Utf8 | T::Binary => {
-                self.buffer(offsets(len, 4))?;
-                self.buffer(0)
+                self.offsets(len, 4)?;
+                self.buffer(0).map(|_| ())
             }
             T::LargeUtf8 | T::LargeBinary => {
-                self.buffer(offsets(len, 8))?;
-                self.buffer(0)
+                self.offsets(len, 8)?;
+                self.buffer(0).map(|_| ())
             }
             T::List(item) | T::Map(item, _) => {
-                self.buffer(offsets(len, 4))?;
+                self.offsets(len, 4)?;
                 self.column(item.data_type(), None)
             }
             T::LargeList(item) => {
-                self.buffer(offsets(len, 8))?;
+                self.offsets(len, 8)?;
                 self.column(item.data_type(), None)
             }
             T::FixedSizeList(item, size) => {
@@ -175,30 +175,32 @@ where
             }
             T::Struct(fields) => fields.iter().try_for_each(|f| self.column(f.data_type(), Some(len))),
             other => match other.primitive_width() {
-                Some(width) => self.buffer(len * width as u64),
+                Some(width) => self.buffer(len * width as u64).map(|_| ()),
                 None => Err(broken(&format!("the log does not hold columns of type {other}"))),
             },
         }
     }
 
-    /// The next buffer lies in the body and has at least `least` bytes.
-    fn buffer(&mut self, least: u64) -> Result<()> {
+    /// The next buffer holds the ends of `len` texts or lists, as whole numbers of `width` bytes.
+    fn offsets(&mut self, len: u64, width: u64) -> Result<()> {
+        let have = self.buffer(if len == 0 { 0 } else { (len + 1) * width })?;
+        if have.is_multiple_of(width) { Ok(()) } else { Err(bad_buffer()) }
+    }
+
+    /// The length of the next buffer, which lies in the body and has at least `least` bytes.
+    fn buffer(&mut self, least: u64) -> Result<u64> {
         let buffer =
             self.buffers.next().ok_or_else(|| broken("its rows have fewer buffers than the table"))?;
-        let (offset, len) = (u64::try_from(buffer.offset()), u64::try_from(buffer.length()));
-        match (offset, len) {
-            (Ok(offset), Ok(len))
-                if len >= least && offset.checked_add(len).is_some_and(|end| end <= self.body) =>
-            {
-                Ok(())
-            }
-            _ => Err(broken("a buffer of its rows lies outside of them or is too short")),
-        }
+        let (Ok(offset), Ok(len)) = (u64::try_from(buffer.offset()), u64::try_from(buffer.length())) else {
+            return Err(bad_buffer());
+        };
+        let inside = offset.checked_add(len).is_some_and(|end| end <= self.body);
+        if inside && len >= least { Ok(len) } else { Err(bad_buffer()) }
     }
 }
 
-fn offsets(len: u64, width: u64) -> u64 {
-    if len == 0 { 0 } else { (len + 1) * width }
+fn bad_buffer() -> Error {
+    broken("a buffer of its rows lies outside of them or is too short")
 }
 
 fn length(n: i64) -> Result<u64> {
