@@ -27,8 +27,10 @@ mod chunk;
 pub mod exec;
 mod gather;
 mod index;
+mod order;
 mod read;
 mod size;
+mod table;
 
 use std::fmt;
 use std::ops::Bound;
@@ -46,6 +48,7 @@ use crate::hot::chunk::{
     CHUNK_BYTES, CHUNK_ROWS, Chunk, ChunkKeys, FIRST_CHUNK_ROWS, LARGE_BYTES, LARGE_ROWS, Pos, SMALL_PIECES,
 };
 use crate::hot::index::Index;
+use crate::hot::order::Order;
 use crate::hot::size::bytes_of_batch;
 use crate::key::{Key, KeyKind, KeyRef, Keys};
 use crate::stamp::CommitTs;
@@ -59,6 +62,7 @@ pub struct Memtable {
     kind: KeyKind,
     generation: u64,
     state: RwLock<State>,
+    order: Order,
 }
 
 /// When a row version begins and ends.
@@ -117,7 +121,7 @@ impl Memtable {
             first_ts: None,
             last_ts: None,
         };
-        Self { schema, kind, generation, state: RwLock::new(state) }
+        Self { schema, kind, generation, state: RwLock::new(state), order: Order::new(kind) }
     }
 
     pub fn schema(&self) -> &SchemaRef {
@@ -135,7 +139,7 @@ impl Memtable {
     /// Adds rows that begin at `ts`, which is not before any timestamp used so far. The live version of a key that
     /// is here already must have been ended.
     ///
-    /// Cost: a microsecond or two for one row; for a large batch the index only, at most a tree insertion per key.
+    /// Cost: a microsecond or two for one row; for a large batch the index only: a hash table's entry per key that does not grow.
     ///
     /// Errors: internal when the batch does not fit the schema or the keys; nothing has been added then.
     pub fn append(&self, batch: &RecordBatch, keys: &Keys, ts: CommitTs) -> Result<()> {
@@ -286,6 +290,7 @@ impl Memtable {
         state.row_bytes
             + state.stamp_bytes
             + state.index.bytes()
+            + self.order.bytes()
             + state.ended.capacity() * size_of::<(CommitTs, Pos)>()
     }
 

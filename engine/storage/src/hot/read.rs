@@ -206,25 +206,21 @@ impl Memtable {
         snapshot: CommitTs,
         limit: usize,
     ) -> Result<Vec<RowRef>> {
+        self.order.settle(&self.state);
         let mut rows = Vec::new();
         let mut from = lower.map(KeyRef::to_owned);
         while rows.len() < limit {
-            let state = self.state.read();
-            let mut heads = state.index.heads(&state.chunks, from.as_ref().map(Key::as_ref), upper)?;
-            let mut last = None;
-            for (key, head) in heads.by_ref().take(KEYS_AT_ONCE) {
-                last = Some(key);
+            let most = KEYS_AT_ONCE.min(limit - rows.len());
+            let from_now = from.as_ref().map(Key::as_ref);
+            let last = self.order.visit(&self.state, from_now, upper, most, |state, head| {
                 if let Some((pos, end)) = state.begun_version(head, snapshot)
                     && end > snapshot
                 {
                     rows.push(state.row(pos));
-                    if rows.len() == limit {
-                        break;
-                    }
                 }
-            }
+            })?;
             match last {
-                Some(key) => from = Bound::Excluded(key.to_owned()),
+                Some(key) => from = Bound::Excluded(key),
                 None => break,
             }
         }

@@ -428,7 +428,7 @@ fn the_bytes_are_accounted() {
         assert!(table.bytes() > last);
         last = table.bytes();
     }
-    let data: usize = table.scan(CommitTs(1000)).unwrap().iter().map(size::bytes_of_batch).sum();
+    let data: usize = table.scan(CommitTs(1000)).unwrap().iter().map(bytes_of_batch).sum();
     assert!(last > data && last < data + 3000 * 200, "{last} for {data} bytes of rows");
     table.undo_after(CommitTs::ZERO);
     assert!(table.is_empty() && table.bytes() < 1000, "{}", table.bytes());
