@@ -6,6 +6,8 @@
 //! | `FROM t AT (VERSION => 3)` | the relation `t@{version=3}` under the alias `t` |
 //! | `FROM vector_search(t, …)` | a derived table with a marker (see `triune_search::desugar`) |
 //! | `time_bucket('1 day', ts, origin => …)` | the same call by position |
+//! | `FROM t TABLESAMPLE BERNOULLI (10)` | `FROM (SELECT * FROM t WHERE random() < 0.1) AS t` |
+//! | `(SELECT a + 1)` in an expression | `(a + 1)` ([`subqueries`]) |
 //! | `FETCH FIRST 3 ROWS ONLY` | `LIMIT 3` |
 //! | `FROM t` | `SELECT * FROM t` |
 //! | `SELECT a <-> b, a, a` | the same, each column under a name of its own ([`labels`]) |
@@ -14,6 +16,8 @@
 mod casts;
 mod labels;
 mod refuse;
+mod sample;
+mod subqueries;
 pub(crate) mod versions;
 
 use std::ops::ControlFlow;
@@ -27,13 +31,16 @@ use crate::parser;
 
 /// Rewrites the tree in place; the first problem ends it.
 pub(crate) fn prepare<T: VisitMut>(tree: &mut T) -> Result<()> {
-    match tree.visit(&mut Prepass {}) {
+    match tree.visit(&mut Prepass::default()) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(*error),
     }
 }
 
-struct Prepass {}
+#[derive(Debug, Default)]
+struct Prepass {
+    depth: subqueries::Depth,
+}
 
 fn step(result: Result<()>) -> ControlFlow<Box<Error>> {
     match result {
@@ -59,7 +66,8 @@ impl VisitorMut for Prepass {
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Self::Break> {
         step(
-            triune_search::desugar_table_factor(factor)
+            sample::rewrite(factor)
+                .and_then(|()| triune_search::desugar_table_factor(factor))
                 .and_then(|_| versions::rewrite(factor))
                 .and_then(|()| refuse::table_factor(factor)),
         )
@@ -74,12 +82,13 @@ impl VisitorMut for Prepass {
     }
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Self::Break> {
+        self.depth.enter(expr);
         let Expr::Function(function) = expr else { return ControlFlow::Continue(()) };
         let at = parser::position(function.name.span().start);
         step(triune_timeseries::desugar_call(function).map_err(|e| e.at(at)))
     }
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Self::Break> {
-        step(refuse::expr(expr).and_then(|()| casts::rewrite(expr)))
+        step(self.depth.leave(expr).and_then(|()| refuse::expr(expr)).and_then(|()| casts::rewrite(expr)))
     }
 }

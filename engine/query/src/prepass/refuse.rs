@@ -117,24 +117,12 @@ pub(super) fn select(select: &Select) -> Result<()> {
 }
 
 pub(super) fn table_factor(factor: &TableFactor) -> Result<()> {
-    let (sample, hints, name) = match factor {
-        TableFactor::Table { sample, with_hints, index_hints, partitions, json_path, name, .. } => (
-            sample.is_some(),
-            !with_hints.is_empty()
-                || !index_hints.is_empty()
-                || !partitions.is_empty()
-                || json_path.is_some(),
-            name.to_string(),
-        ),
-        TableFactor::Derived { sample, .. } => (sample.is_some(), false, "a sub-query".to_owned()),
-        _ => return Ok(()),
+    let TableFactor::Table { with_hints, index_hints, partitions, json_path, name, .. } = factor else {
+        return Ok(());
     };
     let at = position(factor.span().start);
-    if sample {
-        return Err(Error::unsupported(format!("TABLESAMPLE on {name} is not supported"))
-            .with_hint("filter with random() < 0.1")
-            .at(at));
-    }
+    let hints =
+        !with_hints.is_empty() || !index_hints.is_empty() || !partitions.is_empty() || json_path.is_some();
     if hints {
         return Err(Error::unsupported(format!("hints and partitions after {name} are not supported")).at(at));
     }
