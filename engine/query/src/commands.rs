@@ -48,7 +48,7 @@ pub(crate) async fn run(
 async fn run_sql(core: &Arc<SessionCore>, statement: ast::Statement, params: &Params) -> Result<QueryResult> {
     use ast::Statement as Sql;
     match statement {
-        Sql::Query(_) => core.start(&core.plan(statement, params).await?).await,
+        Sql::Query(_) => core.start_result(&core.plan_result(statement, params).await?).await,
         Sql::Insert(_) => insert(core, statement, params).await,
         Sql::CreateTable(table) => Box::pin(create::table(core, table, params)).await,
         Sql::CreateView(view) => create::view(core, view).await,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use triune_common::names::did_you_mean;
 use triune_common::{Error, ErrorKind, Position};
 
+use crate::prepass::labels;
 use crate::session::SessionCore;
 
 /// Adds a position and "did you mean …" where the planner gave none.
@@ -135,6 +136,12 @@ fn missing_column(sql: &str, field: &str, error: &Error) -> Error {
                 .collect()
         })
         .unwrap_or_default();
+    // Columns that cannot be told apart have a mark in their names.
+    if labels::is_marked_in(&plain, message) {
+        return Error::invalid(format!("the column \"{full}\" may mean several columns of a sub-query"))
+            .with_hint("rename one of them with AS")
+            .at(error.position().or_else(|| find(sql, &full)));
+    }
     let mut listed = std::collections::HashSet::new();
     valid.retain(|name| listed.insert(name.clone()));
     let at = error.position().or_else(|| find(sql, &full)).or_else(|| find(sql, &plain));

@@ -14,7 +14,7 @@
 //! | clauses that DataFusion would silently drop | an error that names them ([`refuse`]) |
 
 mod casts;
-mod labels;
+pub(crate) mod labels;
 mod refuse;
 mod sample;
 mod subqueries;
@@ -28,18 +28,27 @@ use datafusion::sql::sqlparser::ast::{
 use triune_common::{Error, Result};
 
 use crate::parser;
+use labels::ColumnNames;
 
 /// Rewrites the tree in place; the first problem ends it.
 pub(crate) fn prepare<T: VisitMut>(tree: &mut T) -> Result<()> {
-    match tree.visit(&mut Prepass::default()) {
+    prepare_with(tree, &ColumnNames::default())
+}
+
+/// The same with a wish about the names of columns.
+pub(crate) fn prepare_with<T: VisitMut>(tree: &mut T, names: &ColumnNames) -> Result<()> {
+    match tree.visit(&mut Prepass { depth: subqueries::Depth::default(), names, at_top: true }) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(*error),
     }
 }
 
-#[derive(Debug, Default)]
-struct Prepass {
+#[derive(Debug)]
+struct Prepass<'a> {
     depth: subqueries::Depth,
+    names: &'a ColumnNames,
+    /// Whether the next query is the outermost one.
+    at_top: bool,
 }
 
 fn step(result: Result<()>) -> ControlFlow<Box<Error>> {
@@ -49,7 +58,7 @@ fn step(result: Result<()>) -> ControlFlow<Box<Error>> {
     }
 }
 
-impl VisitorMut for Prepass {
+impl VisitorMut for Prepass<'_> {
     type Break = Box<Error>;
 
     fn pre_visit_statement(&mut self, statement: &mut ast::Statement) -> ControlFlow<Self::Break> {
@@ -57,11 +66,12 @@ impl VisitorMut for Prepass {
     }
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Self::Break> {
-        step(refuse::query(query).map(|()| labels::rewrite_query(query)))
+        let at_top = std::mem::take(&mut self.at_top);
+        step(refuse::query(query).and_then(|()| self.names.rewrite_query(query, at_top)))
     }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Self::Break> {
-        step(refuse::select(select).map(|()| drop(labels::rewrite(select))))
+        step(refuse::select(select).map(|()| drop(self.names.rewrite(select, false))))
     }
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Self::Break> {
@@ -92,3 +102,6 @@ impl VisitorMut for Prepass {
         step(self.depth.leave(expr).and_then(|()| refuse::expr(expr)).and_then(|()| casts::rewrite(expr)))
     }
 }
+
+#[cfg(test)]
+mod tests;

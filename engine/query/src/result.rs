@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use arrow::array::RecordBatch;
+use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -53,6 +53,27 @@ impl QueryResult {
         let items = futures::stream::iter(batches.into_iter().map(Ok));
         let stream = Box::pin(RecordBatchStreamAdapter::new(schema, items));
         Self { tag, stream, progress: ProgressHandle::of(None) }
+    }
+
+    /// The same rows with other names of columns.
+    pub(crate) fn rename(self, name: impl Fn(&str) -> &str) -> Self {
+        let schema = self.stream.schema();
+        if schema.fields().iter().all(|f| name(f.name()) == f.name()) {
+            return self;
+        }
+        let fields = schema.fields().iter().map(|f| {
+            let name = name(f.name()).to_owned();
+            f.as_ref().clone().with_name(name)
+        });
+        let renamed =
+            Arc::new(Schema::new_with_metadata(fields.collect::<Vec<_>>(), schema.metadata().clone()));
+        let with = Arc::clone(&renamed);
+        let stream = self.stream.map(move |batch| {
+            let batch = batch?;
+            let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+            Ok(RecordBatch::try_new_with_options(Arc::clone(&with), batch.columns().to_vec(), &rows)?)
+        });
+        Self { stream: Box::pin(RecordBatchStreamAdapter::new(renamed, stream)), ..self }
     }
 
     pub fn schema(&self) -> SchemaRef {

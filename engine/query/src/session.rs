@@ -19,6 +19,7 @@ pub use names::{ColumnInfo, FunctionInfo, FunctionKind, Names, TableInfo};
 
 use crate::database::Database;
 use crate::params::{self, Params};
+use crate::prepass::labels::{self, ColumnNames};
 use crate::result::QueryResult;
 use crate::statement::Statement;
 use crate::{commands, errors, parser, prepass};
@@ -144,9 +145,39 @@ impl SessionCore {
         params::bind(plan, params)
     }
 
-    pub(crate) async fn plan_unbound(&self, mut statement: ast::Statement) -> Result<LogicalPlan> {
-        prepass::prepare(&mut statement)?;
-        self.plan_prepared(statement).await
+    /// Plans a statement whose result a user reads. Its columns may have one name twice; in the plan they have not,
+    /// and [`labels::given`] gives the names back.
+    pub(crate) async fn plan_result(
+        &self,
+        statement: ast::Statement,
+        params: &Params,
+    ) -> Result<LogicalPlan> {
+        let names = ColumnNames { give_back: true, collisions: vec![] };
+        let plan = Box::pin(self.plan_named(statement, names)).await?;
+        params::bind(plan, params)
+    }
+
+    pub(crate) async fn plan_unbound(&self, statement: ast::Statement) -> Result<LogicalPlan> {
+        self.plan_named(statement, ColumnNames::default()).await
+    }
+
+    /// Plans until no `*` stands for a name that its select list has already.
+    async fn plan_named(&self, statement: ast::Statement, mut names: ColumnNames) -> Result<LogicalPlan> {
+        loop {
+            let mut prepared = statement.clone();
+            prepass::prepare_with(&mut prepared, &names)?;
+            let error = match self.plan_prepared(prepared).await {
+                Ok(plan) => return Ok(plan),
+                Err(error) => error,
+            };
+            match labels::collision(error.message()) {
+                Some(name) if !names.collisions.contains(&name) && labels::may_rename(&statement, &name) => {
+                    names.collisions.push(name);
+                }
+                Some(name) => return Err(labels::twice(&name)),
+                None => return Err(error),
+            }
+        }
     }
 
     /// Plans what went through the pre-pass already.
@@ -173,6 +204,11 @@ impl SessionCore {
         let physical = self.physical(plan).await?;
         let stream = execute_stream(Arc::clone(&physical), self.state().task_ctx())?;
         Ok(QueryResult::rows(stream, physical))
+    }
+
+    /// Starts what [`Self::plan_result`] planned.
+    pub(crate) async fn start_result(&self, plan: &LogicalPlan) -> Result<QueryResult> {
+        Ok(self.start(plan).await?.rename(labels::given))
     }
 }
 

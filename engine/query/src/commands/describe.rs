@@ -19,6 +19,7 @@ use triune_common::Result;
 
 use super::known;
 use crate::params::Params;
+use crate::prepass::labels;
 use crate::result::QueryResult;
 use crate::session::SessionCore;
 use crate::types::sql_type_name;
@@ -29,9 +30,10 @@ pub(super) async fn describe(
     query: ast::Query,
     params: &Params,
 ) -> Result<QueryResult> {
-    let plan = core.plan(ast::Statement::Query(Box::new(query)), params).await?;
+    let plan = core.plan_result(ast::Statement::Query(Box::new(query)), params).await?;
     let fields = plan.schema().fields();
-    let names: ArrayRef = Arc::new(StringArray::from_iter_values(fields.iter().map(|f| f.name())));
+    let names: ArrayRef =
+        Arc::new(StringArray::from_iter_values(fields.iter().map(|f| labels::given(f.name()))));
     let types: ArrayRef = Arc::new(StringArray::from_iter_values(fields.iter().map(|f| sql_type_name(f))));
     let nulls: ArrayRef = Arc::new(BooleanArray::from_iter(fields.iter().map(|f| Some(f.is_nullable()))));
     let columns = [("column_name", names), ("column_type", types), ("nullable", nulls)];

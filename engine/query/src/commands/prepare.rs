@@ -54,7 +54,7 @@ pub(super) async fn execute(
     params: &Params,
 ) -> Result<QueryResult> {
     let plan = plan(core, name, values, params).await?;
-    core.start(&plan).await
+    core.start_result(&plan).await
 }
 
 /// The plan of an `EXECUTE`, its values put in.
@@ -78,7 +78,7 @@ pub(super) async fn plan(
         };
         given.push(params::cast(&name, &value, declared.as_ref())?);
     }
-    core.plan(*statement, &Params::Positional(given)).await
+    core.plan_result(*statement, &Params::Positional(given)).await
 }
 
 fn find(core: &SessionCore, name: &str) -> Result<Prepared> {
