@@ -54,7 +54,7 @@ impl std::fmt::Display for Holder {
 /// The right to write a database, for as long as the value lives.
 #[derive(Debug)]
 pub struct WriterLock {
-    _file: File,
+    file: File,
 }
 
 impl WriterLock {
@@ -99,7 +99,15 @@ impl WriterLock {
             Err(e) if crate::fs::is_no_space(&e) => {}
             Err(e) => return Err(failed(e)),
         }
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+}
+
+impl Drop for WriterLock {
+    fn drop(&mut self) {
+        // Closing alone would leave the lock with a child process that is being started at this moment.
+        // SAFETY: the descriptor belongs to `file`, which is open for the whole call.
+        unsafe { libc::flock(self.file.as_raw_fd(), libc::LOCK_UN) };
     }
 }
 

@@ -207,9 +207,10 @@ impl Wal {
         file.sync_data().map_err(writing)?;
         fs.sync_dir(dir).map_err(|e| io_error("sync", dir, &e))?;
 
+        let replay = replay(&fs, dir, &needed)?;
         let end = walk.end().max(SEGMENT_HEADER);
         let mut wal = Self {
-            fs: Arc::clone(&fs),
+            fs,
             dir: dir.to_owned(),
             file,
             segment: last,
@@ -224,7 +225,7 @@ impl Wal {
         }
         // What stays is in nobody's way and is tried again after the next checkpoint.
         let _ = wal.remove_before(first);
-        Ok((wal, replay(&fs, dir, &needed)?))
+        Ok((wal, replay))
     }
 
     /// Reads the log and changes nothing; it may be in use by a writer.

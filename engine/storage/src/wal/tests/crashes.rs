@@ -51,8 +51,9 @@ fn random_payload(rng: &SeededRng) -> Vec<u8> {
 
 /// Opens the log, through more crashes if need be, and checks what it hands out.
 fn reopen(mut fs: SimFs, model: &mut Model, rng: &SeededRng, mut power_lost: bool) -> (SimFs, Wal) {
-    let (wal, replay) = loop {
-        match Wal::create(arc(&fs), dir(), model.first) {
+    let (wal, found) = loop {
+        let open = Wal::create(arc(&fs), dir(), model.first);
+        match open.and_then(|(wal, replay)| Ok((wal, replay.collect::<Result<Vec<_>>>()?))) {
             Ok(open) => break open,
             Err(_) if fs.crashed() => {
                 fs = fs.restart();
@@ -73,7 +74,6 @@ fn reopen(mut fs: SimFs, model: &mut Model, rng: &SeededRng, mut power_lost: boo
             }
         }
     };
-    let found: Vec<_> = replay.collect::<Result<_>>().unwrap();
     assert!(found.is_sorted_by(|a, b| a.0 < b.0), "positions ascend");
     let found: Vec<_> = found.into_iter().map(|(p, payload)| (p.segment, payload)).collect();
     assert!(found.len() >= model.acknowledged, "{} of {} acknowledged", found.len(), model.acknowledged);
