@@ -15,6 +15,7 @@ mod checkpoint;
 mod commit;
 mod committer;
 mod driver;
+mod history;
 mod identity;
 mod load;
 mod maintenance;
@@ -32,12 +33,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use datafusion::catalog::TableProvider;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use triune_common::{Clock, Error, Result, Rng};
 use triune_lance::LanceStore;
 
+pub use history::VersionInfo;
 pub use maintenance::{Limits, MaintenanceInfo};
 pub use provider::StoreProvider;
 pub use schema::SchemaChange;
@@ -187,15 +188,6 @@ impl Store {
             .await
     }
 
-    /// The table as it was at the latest commit not after `at`.
-    ///
-    /// Errors: invalid when `at` is before the table's creation or older than its retention.
-    pub async fn provider_at(&self, table: TableId, at: CommitTs) -> Result<Arc<dyn TableProvider>> {
-        Err(Error::unsupported(format!(
-            "AT is not supported yet on tables of the database (table {table}, {at})"
-        )))
-    }
-
     async fn commit(&self, commit: CommitRequest) -> Result<CommitTs> {
         self.check_writable()?;
         self.admit().await;
@@ -225,6 +217,8 @@ fn empty_table(def: TableDef, place: Option<&Place>) -> Result<TableVersion> {
         rows_revision: def.revision,
         def: Arc::new(def),
         base,
+        applied: CommitTs::ZERO,
+        since: CommitTs::ZERO,
         memtables: Vec::new(),
         counters: Arc::new(Counters::default()),
     };

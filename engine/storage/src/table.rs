@@ -84,17 +84,11 @@ pub struct CheckDef {
 }
 
 /// `WITH (retention = '7 days', …)`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TableOptions {
-    /// How long superseded and deleted rows stay readable with AT, in seconds.
+    /// How long superseded and deleted rows stay readable with AT, in seconds; 0: until the next checkpoint.
     pub retention_seconds: u64,
-}
-
-impl Default for TableOptions {
-    fn default() -> Self {
-        Self { retention_seconds: 3600 }
-    }
 }
 
 impl TableDef {

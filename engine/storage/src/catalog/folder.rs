@@ -133,7 +133,15 @@ fn is_empty_or_ours(folder: &Path) -> Result<bool> {
         let name = entry.map_err(|e| io_error("list", folder, &e))?.file_name();
         if !matches!(
             name.to_str(),
-            Some("catalog.lock" | "catalog.json.new" | "writer.lock" | "wal" | "state.json" | "tables")
+            Some(
+                "catalog.lock"
+                    | "catalog.json.new"
+                    | "writer.lock"
+                    | "wal"
+                    | "state.json"
+                    | "tables"
+                    | "history"
+            )
         ) {
             return Ok(false);
         }

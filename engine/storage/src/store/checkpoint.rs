@@ -22,9 +22,10 @@ use triune_common::Result;
 
 use super::Store;
 use super::committer::{Committer, Frozen};
-use super::shared::Place;
+use super::history;
+use super::shared::{Place, Shared};
 use super::state::{State, TableState};
-use super::version::TableVersion;
+use super::version::{DbVersion, TableVersion};
 use crate::base::{AppendOptions, Base};
 use crate::hot::Memtable;
 use crate::stamp::{CommitTs, TableId};
@@ -124,7 +125,16 @@ fn publish(
         table.memtables.drain(..moved.memtables);
         next.tables.insert(id, Arc::new(table));
     }
-    store_state(place, &next.tables, frozen.ts, &|_| frozen.ts, frozen.segment, next_table)?;
+    let mut all = DbVersion { tables: BTreeMap::new() };
+    for (id, table) in next.tables {
+        let mut table = table.as_ref().clone();
+        // Tables that nothing happened to are as they were.
+        table.applied = table.applied.max(frozen.ts);
+        table.since = table.since.max(frozen.ts);
+        all.tables.insert(id, Arc::new(table));
+    }
+    let next = all;
+    let needed = store_state(&committer.shared, place, &next.tables, frozen.ts, frozen.segment, next_table)?;
     committer.version = Arc::new(next);
     for (id, memtable) in retired {
         committer.retire_memtable(id, memtable, frozen.ts);
@@ -132,7 +142,7 @@ fn publish(
     committer.forget_retired();
     committer.publish();
     if let Some(log) = &mut committer.log {
-        log.remove_before(frozen.segment)?;
+        log.remove_before(needed)?;
     }
     Ok(())
 }
@@ -145,30 +155,33 @@ fn is_successor(now: &TableVersion, frozen: &Frozen, id: TableId) -> bool {
     })
 }
 
-/// Writes `state.json` for these tables. Commits up to `applied` of a table are in its base.
+/// Writes `state.json` for these tables, and puts the one before into the history where a table wants that.
+/// Returns the first WAL segment that is still needed.
 pub(super) fn store_state(
+    shared: &Shared,
     place: &Place,
     tables: &BTreeMap<TableId, Arc<TableVersion>>,
     checkpoint: CommitTs,
-    applied: &dyn Fn(TableId) -> CommitTs,
     segment: SegmentId,
     next_table: u64,
-) -> Result<()> {
+) -> Result<SegmentId> {
     let mut state = State::load(place.fs.as_ref(), &place.folder)?;
+    let longest = tables.values().map(|t| t.def.options.retention_seconds).max().unwrap_or(0);
+    let needed = history::keep(place, &state, longest, shared.clock.now())?.unwrap_or(segment).min(segment);
     state.checkpoint = checkpoint;
     state.first_segment = segment.0;
     state.next_table = next_table;
-    state.tables =
-        tables.iter().filter_map(|(id, table)| Some((*id, table_state(table, applied(*id))?))).collect();
-    state.store(place.fs.as_ref(), &place.folder)
+    state.tables = tables.iter().filter_map(|(id, table)| Some((*id, table_state(table)?))).collect();
+    state.store(place.fs.as_ref(), &place.folder)?;
+    Ok(needed)
 }
 
-fn table_state(table: &TableVersion, applied: CommitTs) -> Option<TableState> {
+fn table_state(table: &TableVersion) -> Option<TableState> {
     let identities = table.counters.identities.lock().iter().map(|(id, c)| (*id, c.reserved)).collect();
     Some(TableState {
         def: table.def.as_ref().clone(),
         rows_revision: table.rows_revision,
-        applied,
+        applied: table.applied,
         base: table.base.as_ref()?.state().clone(),
         next_rid: table.counters.next_rid.load(Ordering::Relaxed),
         identities,

@@ -227,10 +227,20 @@ impl Committer {
     }
 
     /// Puts a base in the place of a table's, to be published with the next [`Self::publish`].
-    pub(super) fn replace_base(&self, next: &mut DbVersion, id: TableId, base: Arc<Base>) -> Result<()> {
+    ///
+    /// `applied`: commits up to here are in it, where that is new.
+    pub(super) fn replace_base(
+        &self,
+        next: &mut DbVersion,
+        id: TableId,
+        base: Arc<Base>,
+        applied: Option<CommitTs>,
+    ) -> Result<()> {
         self.shared.track(id, &base);
         let mut table = next.table(id)?.as_ref().clone();
         table.base = Some(base);
+        table.applied = applied.unwrap_or(table.applied);
+        table.since = table.since.max(table.applied);
         next.tables.insert(id, Arc::new(table));
         Ok(())
     }
@@ -326,6 +336,15 @@ impl Committer {
             RetiredRows::Memtable(m) => m.newest(key).is_some_and(|v| v.begin > snapshot),
             RetiredRows::Loaded(keys) => contains(keys, key),
         })
+    }
+
+    /// Says in the WAL, for the list of versions, that rows were loaded into a base. Nothing depends on it.
+    pub(super) fn note_load(&mut self, table: TableId, ts: CommitTs, rows: u64) {
+        let state = serde_json::json!({ "loaded": rows });
+        let mut frame = Vec::new();
+        if Record::Base(crate::wal::record::BaseRecord { ts, table, state }).encode(&mut frame).is_ok() {
+            drop(self.write_frames(&[&frame], false));
+        }
     }
 
     /// Remembers where rows came from that are in the base since `at`, as long as somebody may ask.

@@ -75,6 +75,7 @@ impl Store {
             ));
         };
         let rows = if table.def.has_rid() { numbered(&table, load.rows)? } else { load.rows };
+        let count: u64 = rows.iter().map(|b| b.num_rows() as u64).sum();
         let keys = sorted_keys(&table, &rows)?;
         if !table.def.has_rid()
             && let Some(taken) = base.intersects(&keys)
@@ -98,9 +99,9 @@ impl Store {
                 committer.check_writable()?;
                 let ts = CommitTs::after(committer.last, committer.shared.clock.now());
                 let mut next = committer.version.as_ref().clone();
-                committer.replace_base(&mut next, id, base)?;
-                let applied_to = |t: TableId| if t == id { ts } else { applied };
-                store_state(&place, &next.tables, applied, &applied_to, segment, next_table)?;
+                committer.replace_base(&mut next, id, base, Some(ts))?;
+                store_state(&committer.shared, &place, &next.tables, applied, segment, next_table)?;
+                committer.note_load(id, ts, count);
                 table.counters.last_change.fetch_max(ts.0, Ordering::Relaxed);
                 committer.last = ts;
                 committer.version = Arc::new(next);

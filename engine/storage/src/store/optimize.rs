@@ -39,8 +39,8 @@ impl Store {
                 if !now.is_some_and(|now| Arc::ptr_eq(now, &old)) {
                     return Ok(());
                 }
-                committer.replace_base(&mut next, table, rewritten.catch_up())?;
-                store_state(&place, &next.tables, applied, &|_| applied, segment, next_table)?;
+                committer.replace_base(&mut next, table, rewritten.catch_up(), None)?;
+                store_state(&committer.shared, &place, &next.tables, applied, segment, next_table)?;
                 committer.version = Arc::new(next);
                 committer.publish();
                 Ok(())
@@ -62,6 +62,16 @@ impl Store {
         let mut keep: Vec<BaseState> = vec![base.state().clone()];
         let readers = self.shared.alive(table);
         keep.extend(readers.iter().filter(|b| Arc::ptr_eq(b.table(), place)).map(|b| b.state().clone()));
+        let folder = place.folder();
+        if let Some(at) = &self.shared.place {
+            for state in super::history::states(at)? {
+                if let Some(then) = state.tables.get(&table)
+                    && at.base_table(&then.def, then.rows_revision)?.folder() == folder
+                {
+                    keep.push(then.base.clone());
+                }
+            }
+        }
         place.vacuum(&keep).await
     }
 }

@@ -10,6 +10,7 @@ use triune_common::{Error, ErrorKind, Result};
 
 use super::committer::{Committer, apply};
 use super::driver::Driver;
+use super::history;
 use super::shared::{Place, Shared};
 use super::state::{State, TableState};
 use super::version::{Counters, DbVersion, IdentityCounter, TableVersion};
@@ -33,11 +34,12 @@ impl Store {
         let lock = WriterLock::acquire(&folder, clock.as_ref())?;
         let place = Place { fs, folder, lance, rng };
         let state = State::load(place.fs.as_ref(), &place.folder)?;
-        let first = SegmentId(state.first_segment.max(1));
+        let first = history::first_segment(&place, &state)?;
         let (fs, dir) = (Arc::clone(&place.fs), place.folder.join("wal"));
         let (wal, replay) =
             if state.is_new { Wal::create(fs, &dir, first)? } else { Wal::open(fs, &dir, first)? };
-        let Recovered { version, last, next_table } = recover(&place, &state, definitions, replay).await?;
+        let Recovered { version, last, next_table } =
+            recover(&place, &state, definitions, replay, CommitTs::MAX).await?;
         let shared = Arc::new(Shared::new(clock, Some(place), limits, last, Arc::clone(&version)));
         for (id, table) in &version.tables {
             if let Some(base) = &table.base {
@@ -101,26 +103,27 @@ async fn read(place: &Place, state: &State, definitions: &[TableDef]) -> Result<
     let dir = place.folder.join("wal");
     let there = place.fs.exists(&dir).map_err(|e| crate::fs::io_error("read", &dir, &e))?;
     if state.is_new && !there {
-        return recover(place, state, definitions.to_vec(), std::iter::empty()).await;
+        return recover(place, state, definitions.to_vec(), std::iter::empty(), CommitTs::MAX).await;
     }
     let first = SegmentId(state.first_segment.max(1));
     let replay = Wal::open_read_only(&place.fs, &dir, first)?;
-    recover(place, state, definitions.to_vec(), replay).await
+    recover(place, state, definitions.to_vec(), replay, CommitTs::MAX).await
 }
 
 /// What was found on disk.
-struct Recovered {
-    version: Arc<DbVersion>,
-    last: CommitTs,
-    next_table: u64,
+pub(super) struct Recovered {
+    pub(super) version: Arc<DbVersion>,
+    pub(super) last: CommitTs,
+    pub(super) next_table: u64,
 }
 
-/// The published state with the WAL's later commits applied.
-async fn recover(
+/// The published state with the WAL's later commits, up to a moment, applied.
+pub(super) async fn recover(
     place: &Place,
     state: &State,
     definitions: Vec<TableDef>,
     replay: impl Iterator<Item = Result<(Position, Vec<u8>)>>,
+    until: CommitTs,
 ) -> Result<Recovered> {
     let mut version = DbVersion::default();
     for def in definitions {
@@ -147,6 +150,7 @@ async fn recover(
             ))
         })?;
         match record {
+            Record::Commit(commit) if commit.ts > until => break,
             Record::Commit(commit) => {
                 last = last.max(commit.ts);
                 for change in &commit.changes {
@@ -168,7 +172,7 @@ async fn recover(
 /// A table with its base, its memtable empty.
 async fn open_table(place: &Place, def: TableDef, state: &State) -> Result<TableVersion> {
     let Some(published) = state.tables.get(&def.id) else { return empty_table(def, Some(place)) };
-    let TableState { def: known, rows_revision, base, next_rid, identities, .. } = published;
+    let TableState { def: known, rows_revision, applied, base, next_rid, identities } = published;
     // A change of the schema publishes the storage first.
     let def = if known.revision > def.revision { known.clone() } else { def };
     let base = base.clone().open(&place.base_table(&def, *rows_revision)?).await?;
@@ -179,6 +183,8 @@ async fn open_table(place: &Place, def: TableDef, state: &State) -> Result<Table
     let mut table = empty_table(def, None)?;
     table.base = Some(base);
     table.rows_revision = *rows_revision;
+    table.applied = *applied;
+    table.since = *applied;
     table.counters = Arc::new(counters);
     Ok(table)
 }

@@ -28,7 +28,7 @@ use super::provider::StoreProvider;
 use super::version::{Snapshot, TableVersion};
 use crate::base::{AppendOptions, Base, BaseState};
 use crate::hot::VisibleBatch;
-use crate::stamp::{CommitTs, TableId};
+use crate::stamp::CommitTs;
 use crate::table::TableDef;
 
 /// What an ALTER TABLE does to the rows that are there already.
@@ -121,6 +121,8 @@ impl Store {
             codec: Arc::new(def.key_codec()?),
             def: Arc::new(def),
             base: Some(base),
+            applied,
+            since: applied,
             rows_revision: revision,
             memtables: Vec::new(),
             counters: Arc::clone(&old.counters),
@@ -132,13 +134,13 @@ impl Store {
                 committer.check_writable()?;
                 let id = new.def.id;
                 // Nothing was committed to the table since the checkpoint, whatever was to others.
-                let last = committer.last;
+                new.applied = committer.last;
+                new.since = committer.last;
                 if let Some(base) = &new.base {
                     committer.shared.track(id, base);
                 }
                 let next = committer.version.with(new);
-                let applied_to = |t: TableId| if t == id { last } else { applied };
-                store_state(&place, &next.tables, applied, &applied_to, segment, next_table)?;
+                store_state(&committer.shared, &place, &next.tables, applied, segment, next_table)?;
                 committer.version = Arc::new(next);
                 committer.publish();
                 Ok(())
@@ -155,6 +157,8 @@ impl Store {
             rows_revision: def.revision,
             def: Arc::new(def),
             base: None,
+            applied: CommitTs::ZERO,
+            since: CommitTs::ZERO,
             memtables: Vec::new(),
             counters: Arc::clone(&old.counters),
         };
@@ -170,6 +174,7 @@ impl Store {
                 }
                 new.memtables.push(Arc::new(memtable));
                 new.counters.last_change.fetch_max(ts.0, Ordering::Relaxed);
+                new.since = ts;
                 committer.last = ts;
                 committer.version = Arc::new(committer.version.with(new));
                 committer.publish();

@@ -4,13 +4,13 @@
 //! replays the WAL from `first_segment` on, passing over commits that the bases hold already.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use triune_common::{Error, Result};
 
 use crate::base::BaseState;
-use crate::fs::StorageFs;
+use crate::fs::{StorageFs, io_error};
 use crate::stamp::{CommitTs, TableId};
 use crate::table::TableDef;
 
@@ -50,16 +50,11 @@ pub(super) struct TableState {
     pub(super) identities: BTreeMap<u32, i64>,
 }
 
-fn path(folder: &Path) -> PathBuf {
-    folder.join(DOCUMENT)
-}
-
 impl State {
     /// The published state; the state of a new database when there is none.
     pub(super) fn load(fs: &dyn StorageFs, folder: &Path) -> Result<Self> {
-        let path = path(folder);
-        let named = path.display();
-        if !fs.exists(&path).map_err(|e| crate::fs::io_error("read", &path, &e))? {
+        let path = folder.join(DOCUMENT);
+        if !fs.exists(&path).map_err(|e| io_error("read", &path, &e))? {
             return Ok(Self {
                 format: FORMAT,
                 next_table: 1,
@@ -68,11 +63,17 @@ impl State {
                 ..Self::default()
             });
         }
-        let bytes = fs.read(&path).map_err(|e| crate::fs::io_error("read", &path, &e))?;
+        Self::load_from(fs, &path)
+    }
+
+    /// A state from its file.
+    pub(super) fn load_from(fs: &dyn StorageFs, path: &Path) -> Result<Self> {
         #[derive(Deserialize)]
         struct Head {
             format: u32,
         }
+        let named = path.display();
+        let bytes = fs.read(path).map_err(|e| io_error("read", path, &e))?;
         let damaged = |e: serde_json::Error| {
             Error::data(format!("{named} is damaged: {e}"))
                 .with_hint("restore it from a backup of the database's folder; nothing was changed")
@@ -90,9 +91,17 @@ impl State {
 
     /// Publishes the state; durable when this returns.
     pub(super) fn store(&self, fs: &dyn StorageFs, folder: &Path) -> Result<()> {
+        self.store_to(fs, &folder.join(DOCUMENT))
+    }
+
+    pub(super) fn store_to(&self, fs: &dyn StorageFs, path: &Path) -> Result<()> {
         let bytes = serde_json::to_vec_pretty(self)
             .map_err(|e| Error::internal(format!("the storage's state cannot be written as JSON: {e}")))?;
-        let path = path(folder);
-        fs.write_atomic(&path, &bytes).map_err(|e| crate::fs::io_error("write", &path, &e))
+        fs.write_atomic(path, &bytes).map_err(|e| io_error("write", path, &e))
+    }
+
+    /// The latest commit that any base of it holds.
+    pub(super) fn latest(&self) -> CommitTs {
+        self.tables.values().map(|t| t.applied).max().unwrap_or_default().max(self.checkpoint)
     }
 }

@@ -60,6 +60,10 @@ pub struct TableVersion {
     pub(super) base: Option<Arc<Base>>,
     /// The revision since which the stored schema is what it is.
     pub(super) rows_revision: u64,
+    /// Commits up to here are in the base, and those alone; what the table was before is history.
+    pub(super) applied: CommitTs,
+    /// Snapshots from here on can be read through this version; after a TRUNCATE later than `applied`.
+    pub(super) since: CommitTs,
     /// Oldest first, at least one.
     pub(super) memtables: Vec<Arc<Memtable>>,
     pub(super) counters: Arc<Counters>,
@@ -124,7 +128,7 @@ impl TableVersion {
             Some(base) => Some(Base::empty(base.table(), base.state().truncated(ts))?),
             None => None,
         };
-        Ok(Self { base, memtables: vec![Arc::new(self.new_memtable())], ..self.clone() })
+        Ok(Self { base, since: ts, memtables: vec![Arc::new(self.new_memtable())], ..self.clone() })
     }
 
     /// Looks everywhere, whatever is visible to whom. For the committer.

@@ -63,6 +63,7 @@ async fn run(steps: Vec<Step>) {
     let mut own = Rows::new();
     let mut saved: Option<(triune_storage::store::Savepoint, Rows)> = None;
     let mut looks = Vec::new();
+    let mut past = Vec::new();
     for (i, step) in steps.into_iter().enumerate() {
         let at = format!("step {i}: {step:?}");
         match step {
@@ -102,8 +103,12 @@ async fn run(steps: Vec<Step>) {
                 }
             }
             Step::Commit => {
-                open.commit(true).await.expect(&at);
+                let changed = open.has_changes();
+                let ts = open.commit(true).await.expect(&at);
                 committed = own.clone();
+                if changed {
+                    past.push((ts, committed.clone()));
+                }
                 (open, saved) = (store.begin(), None);
             }
             Step::Abort => {
@@ -130,6 +135,12 @@ async fn run(steps: Vec<Step>) {
         assert!(all.iter().all(|k| there[usize::try_from(*k).unwrap()] == own.contains_key(k)), "{at}");
     }
     assert_eq!(visible(&store, KEYED).await, shown(&committed));
+    for (ts, then) in &past {
+        let provider = store.provider_at(KEYED, *ts).await.expect("a version within the retention");
+        assert_eq!(read(provider).await, shown(then), "at {ts}");
+    }
+    let listed: Vec<_> = store.versions(KEYED).expect("versions").iter().map(|v| v.version).rev().collect();
+    assert_eq!(listed, past.iter().map(|(ts, _)| *ts).collect::<Vec<_>>());
     for (look, then) in looks {
         assert_eq!(seen(&look, KEYED).await, shown(&then), "an old snapshot");
     }
