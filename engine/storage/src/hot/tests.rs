@@ -524,3 +524,43 @@ fn readers_see_a_constant_sum_beside_the_writer() {
         }
     });
 }
+
+/// One new key a commit, in no order; the range over all keys has as many rows as there were commits, whatever other
+/// ranges are putting the keys into order at the same time.
+#[test]
+fn ranges_miss_no_key_beside_the_writer() {
+    for shape in [Shape::Ints, Shape::Bytes] {
+        let kind = if shape == Shape::Bytes { KeyKind::Bytes } else { KeyKind::Int };
+        let (schema, table) = table(kind);
+        const COMMITS: u64 = 4_001;
+        let visible = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    let mut at = 0;
+                    while at < COMMITS {
+                        at = visible.load(Ordering::Acquire);
+                        let found = table.range(Bound::Unbounded, Bound::Unbounded, CommitTs(at)).unwrap();
+                        assert_eq!(found.num_rows() as u64, at);
+                        let values = found.column(1).as_primitive::<Int64Type>().values();
+                        if shape == Shape::Ints {
+                            assert!(values.is_sorted());
+                        }
+                    }
+                });
+            }
+            for ts in 1..=COMMITS {
+                let number = ts * 7919 % 10_007;
+                // Now and then a key is taken back, and comes again later or not.
+                if ts % 50 == 0 {
+                    let (rows, keys) = batch(&schema, &[(key(shape, 20_000 + ts), 1)]);
+                    table.append(&rows, &keys, CommitTs(ts)).unwrap();
+                    table.undo_after(CommitTs(ts - 1));
+                }
+                let (rows, keys) = batch(&schema, &[(key(shape, number), number as i64)]);
+                table.append(&rows, &keys, CommitTs(ts)).unwrap();
+                visible.store(ts, Ordering::Release);
+            }
+        });
+    }
+}
