@@ -37,7 +37,7 @@ use serde::{Deserialize, Serialize};
 use triune_common::{Error, ErrorKind, Result};
 
 use crate::fs::{LogFile, StorageFs, io_error};
-use frame::{SEGMENT_HEADER, SegmentHeader, encode_frame, frame_len};
+use frame::{ALIGN, SEGMENT_HEADER, SegmentHeader, encode_frame, frame_len};
 use segment::SegmentWalk;
 
 pub use frame::MAX_PAYLOAD;
@@ -199,9 +199,10 @@ impl Wal {
             file.truncate(0).map_err(writing)?;
             file.append(&SegmentHeader { segment: last, previous, epoch: 0 }.encode()).map_err(writing)?;
         } else {
-            if walk.len() > walk.end() {
-                file.truncate(walk.end()).map_err(writing)?;
-            }
+            // Cut even where nothing is torn: a sync that failed in an earlier process may have lost its cut, and
+            // only a length that changes is sent to the disk again.
+            file.truncate(walk.end() + ALIGN).map_err(writing)?;
+            file.truncate(walk.end()).map_err(writing)?;
             rewrite(&fs, file.as_mut(), &path, walk.synced(), walk.end())?;
         }
         file.sync_data().map_err(writing)?;

@@ -127,11 +127,6 @@ impl SegmentWalk {
         self.synced
     }
 
-    /// Bytes of the segment with what is torn.
-    pub(crate) fn len(&self) -> u64 {
-        self.len
-    }
-
     pub(crate) fn damaged(&self, offset: u64, why: &str) -> Error {
         Error::data(format!("the write-ahead log is damaged: {} at byte {offset}: {why}", self.name))
             .with_hint("nothing was changed; open the database read-only to reach what is intact")

@@ -178,7 +178,8 @@ fn run(seed: u64, tally: &mut Tally) {
 #[test]
 fn what_is_acknowledged_survives_and_what_is_read_was_appended() {
     let mut tally = Tally::default();
-    for seed in 0..4000 {
+    // The last one: a cut that a failed sync lost, found among 400,000 seeds.
+    for seed in (0..4000).chain([37_430]) {
         let run = std::panic::AssertUnwindSafe(|| run(seed, &mut tally));
         if let Err(e) = std::panic::catch_unwind(run) {
             eprintln!("seed {seed}");
