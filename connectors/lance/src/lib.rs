@@ -13,6 +13,7 @@
 //! DataFusion's own expressions and reads wide columns only for the rows that remain.
 
 pub mod ann;
+pub mod cache;
 pub mod commit;
 mod error;
 pub mod index;
@@ -28,6 +29,7 @@ pub mod version;
 pub mod write;
 
 pub use ann::{AnnRequest, LanceAnnExec, plan_ann};
+pub use cache::ColumnCache;
 pub use commit::LanceCommit;
 pub use index::VectorIndexInfo;
 pub use metric::{LanceMetric, VectorScorer};

@@ -27,7 +27,10 @@ use parking_lot::Mutex;
 use roaring::RoaringTreemap;
 use tokio::sync::OnceCell;
 use triune_common::{Error, Result};
+use twox_hash::XxHash3_128;
 
+use crate::cache::ColumnCache;
+use crate::cache::load::TableCache;
 use crate::error::from_lance;
 use crate::index::{self, VectorIndexInfo};
 use crate::mask::RowMask;
@@ -47,6 +50,8 @@ pub(crate) struct Table {
     pub(crate) fragments: Vec<FragmentRows>,
     /// Rows that are left out; counted as deleted in `fragments`.
     pub(crate) mask: Option<Arc<RowMask>>,
+    /// Decoded columns, for datasets that keep them.
+    pub(crate) cache: Option<Arc<TableCache>>,
     /// What a value of variable length needs on average.
     pub(crate) variable_bytes: usize,
     indexes: Arc<OnceCell<Vec<VectorIndexInfo>>>,
@@ -108,6 +113,7 @@ impl Table {
             data_columns: self.data_columns,
             fragments: self.fragments.clone(),
             mask: self.mask.clone(),
+            cache: self.cache.clone(),
             variable_bytes: self.variable_bytes,
             indexes: Arc::clone(&self.indexes),
             index_partitions: Arc::clone(&self.index_partitions),
@@ -159,6 +165,7 @@ impl LanceProvider {
             schema,
             fragments,
             mask: None,
+            cache: None,
             variable_bytes,
             indexes: Arc::default(),
             index_partitions: Arc::default(),
@@ -200,6 +207,26 @@ impl LanceProvider {
         }
         table.mask = (masked > 0).then(|| Arc::new(RowMask::new(rows, masked)));
         Ok(Arc::new(Self { table: Arc::new(table) }))
+    }
+
+    /// The same table, whose columns are kept in `cache` once they were decoded (`None`: read every time).
+    ///
+    /// A dataset with stable row ids, deletions of its own or fragments of several files is left without.
+    #[must_use]
+    pub fn with_cache(&self, cache: Option<&Arc<ColumnCache>>) -> Arc<Self> {
+        let mut table = self.table.with_schema(Arc::clone(&self.table.schema));
+        let dataset = &self.table.dataset;
+        let plain = !self.table.stable_row_ids()
+            && dataset
+                .fragments()
+                .iter()
+                .all(|f| f.files.len() == 1 && f.deletion_file.is_none() && f.overlays.is_empty());
+        table.cache = cache.filter(|_| plain).map(|cache| {
+            let name = |file: &str| XxHash3_128::oneshot(format!("{}\n{file}", dataset.uri()).as_bytes());
+            let files = dataset.fragments().iter().filter_map(|f| f.files.first()).map(|f| name(&f.path));
+            Arc::new(TableCache::new(Arc::clone(cache), files.collect()))
+        });
+        Arc::new(Self { table: Arc::new(table) })
     }
 
     /// Rows that a mask leaves out.

@@ -18,7 +18,8 @@ impl LanceProvider {
     /// The rows of these fragments, in this order and that of the rows, masked ones left out: the dataset's
     /// columns, then `_rowaddr`. Fragments that the dataset does not have are skipped.
     pub fn rows_of(&self, fragments: &[u32], batch_rows: usize) -> Result<SendableRecordBatchStream> {
-        let table = Arc::clone(&self.with_row_identity(true).table);
+        // What is rewritten is read once: it is no use to keep it.
+        let table = Arc::clone(&self.with_cache(None).with_row_identity(true).table);
         let mut columns: Vec<usize> = (0..table.data_columns).collect();
         columns.push(table.schema.index_of(lance_core::ROW_ADDR)?);
         let pieces = fragments

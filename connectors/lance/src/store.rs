@@ -21,6 +21,7 @@ use lance_table::io::commit::{CommitHandler, ConditionalPutCommitHandler};
 use triune_common::{Error, Result};
 use url::Url;
 
+use crate::cache::ColumnCache;
 use crate::error::from_lance;
 use crate::provider::LanceProvider;
 use crate::version::{self, LanceVersion};
@@ -63,6 +64,7 @@ impl Default for LanceCaches {
 pub struct LanceStore {
     session: Arc<LanceSession>,
     options: Arc<dyn LanceOptions>,
+    columns: Arc<ColumnCache>,
 }
 
 impl fmt::Debug for LanceStore {
@@ -75,7 +77,13 @@ impl LanceStore {
     pub fn new(caches: LanceCaches, options: Arc<dyn LanceOptions>) -> Arc<Self> {
         let registry = Arc::new(ObjectStoreRegistry::default());
         let session = LanceSession::new(caches.index_bytes, caches.metadata_bytes, registry);
-        Arc::new(Self { session: Arc::new(session), options })
+        let columns = Arc::new(ColumnCache::default());
+        Arc::new(Self { session: Arc::new(session), options, columns })
+    }
+
+    /// The decoded columns that tables of this store share: see [`LanceProvider::with_cache`].
+    pub fn columns(&self) -> &Arc<ColumnCache> {
+        &self.columns
     }
 
     /// The dataset at `url` as a table, at one version that later commits do not move.

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::take_record_batch;
 use lance::dataset::ProjectionRequest;
 use triune_common::{Error, Result};
 
 use crate::error::from_lance;
-use crate::provider::LanceProvider;
+use crate::provider::{LanceProvider, Table};
 
 impl LanceProvider {
     /// The rows at these addresses (fragment id times 2³² plus place), in this order, whether masked or not;
@@ -24,49 +24,19 @@ impl LanceProvider {
         if addresses.is_empty() {
             return Ok(RecordBatch::new_empty(output));
         }
-        let mut wanted = addresses.to_vec();
-        wanted.sort_unstable();
-        wanted.dedup();
         let options = RecordBatchOptions::new().with_row_count(Some(addresses.len()));
-        if projection.is_empty() {
-            return Ok(RecordBatch::try_new_with_options(output, Vec::new(), &options)?);
+        if projection.iter().any(|c| *c >= table.data_columns) {
+            return Err(Error::internal("a column that a dataset does not have was to be fetched"));
         }
-        let schema = table.dataset.schema();
-        let mut columns = projection.to_vec();
-        columns.sort_unstable();
-        columns.dedup();
-        let ids: Vec<i32> = columns
-            .iter()
-            .map(|c| schema.fields.get(*c).map(|f| f.id))
-            .collect::<Option<_>>()
-            .ok_or_else(|| Error::internal("a column that a dataset does not have was to be fetched"))?;
-        let request = ProjectionRequest::from_schema(schema.project_by_ids(&ids, true));
-        let builder = table.dataset.take_builder(&wanted, request).map_err(from_lance)?;
-        let found = Box::pin(builder.execute()).await.map_err(from_lance)?;
-        if found.num_rows() != wanted.len() {
-            return Err(Error::data(format!(
-                "{} gave {} of {} rows by their addresses",
-                self.uri(),
-                found.num_rows(),
-                wanted.len()
-            )));
-        }
-        let found = if wanted == addresses {
-            found
-        } else {
-            let place =
-                |a: &u64| u32::try_from(wanted.binary_search(a).unwrap_or_default()).unwrap_or_default();
-            take_record_batch(&found, &UInt32Array::from_iter_values(addresses.iter().map(place)))?
+        let cached = match &table.cache {
+            Some(cache) => crate::cache::rows::take(table, cache, addresses, projection).await?,
+            None => None,
         };
-        let columns = projection
-            .iter()
-            .map(|c| {
-                let name = table.schema.field(*c).name();
-                found.column_by_name(name).map(Arc::clone).ok_or_else(|| {
-                    Error::internal(format!("column \"{name}\" is missing in rows that were fetched"))
-                })
-            })
-            .collect::<Result<Vec<_>>>()?;
+        let columns = match cached {
+            Some(columns) => columns,
+            None if projection.is_empty() => Vec::new(),
+            None => from_files(table, addresses, projection).await?,
+        };
         Ok(RecordBatch::try_new_with_options(output, columns, &options)?)
     }
 
@@ -74,4 +44,42 @@ impl LanceProvider {
     pub fn fragments(&self) -> Vec<(u64, u64)> {
         self.table.fragments.iter().map(|f| (f.id, f.physical)).collect()
     }
+}
+
+/// The dataset's columns at these addresses, in this order; an address may occur twice.
+pub(crate) async fn from_files(table: &Table, addresses: &[u64], columns: &[usize]) -> Result<Vec<ArrayRef>> {
+    let mut wanted = addresses.to_vec();
+    wanted.sort_unstable();
+    wanted.dedup();
+    let schema = table.dataset.schema();
+    let mut distinct = columns.to_vec();
+    distinct.sort_unstable();
+    distinct.dedup();
+    let ids: Vec<i32> = distinct.iter().map(|c| schema.fields[*c].id).collect();
+    let request = ProjectionRequest::from_schema(schema.project_by_ids(&ids, true));
+    let builder = table.dataset.take_builder(&wanted, request).map_err(from_lance)?;
+    let found = Box::pin(builder.execute()).await.map_err(from_lance)?;
+    if found.num_rows() != wanted.len() {
+        return Err(Error::data(format!(
+            "{} gave {} of {} rows by their addresses",
+            table.dataset.uri(),
+            found.num_rows(),
+            wanted.len()
+        )));
+    }
+    let found = if wanted == addresses {
+        found
+    } else {
+        let place = |a: &u64| u32::try_from(wanted.binary_search(a).unwrap_or_default()).unwrap_or_default();
+        take_record_batch(&found, &UInt32Array::from_iter_values(addresses.iter().map(place)))?
+    };
+    columns
+        .iter()
+        .map(|c| {
+            let name = table.schema.field(*c).name();
+            found.column_by_name(name).map(Arc::clone).ok_or_else(|| {
+                Error::internal(format!("column \"{name}\" is missing in rows that were fetched"))
+            })
+        })
+        .collect()
 }

@@ -253,6 +253,7 @@ impl Base {
                 .with_hint("restore the folder from a backup"));
             }
         }
+        let provider = provider.map(|p| p.with_cache(Some(table.lance.columns())));
         let keys = KeyIndex::open(
             table.fs.as_ref(),
             &table.folder,

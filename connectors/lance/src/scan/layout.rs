@@ -115,7 +115,7 @@ impl Layout {
 }
 
 /// The dataset's columns among `columns`, with everything below them.
-fn lance_columns(table: &Table, columns: &BTreeSet<usize>) -> Result<LanceSchema> {
+pub(crate) fn lance_columns(table: &Table, columns: &BTreeSet<usize>) -> Result<LanceSchema> {
     let schema = table.dataset.schema();
     let mut ids = Vec::with_capacity(columns.len());
     for column in columns.iter().filter(|c| **c < table.data_columns) {

@@ -28,6 +28,7 @@ use lance_io::scheduler::{ScanScheduler, SchedulerConfig};
 use tokio::sync::OnceCell;
 use triune_common::{Error, Result};
 
+use crate::cache::scan::CachedReader;
 use crate::error::from_lance;
 use crate::provider::Table;
 use crate::scan::layout::Layout;
@@ -80,6 +81,20 @@ impl ReadMetrics {
     }
 }
 
+impl ReadMetrics {
+    pub(crate) fn count_fragment(&self) {
+        self.fragments_scanned.add(1);
+    }
+
+    pub(crate) fn count_scanned(&self, rows: usize) {
+        self.rows_scanned.add(rows);
+    }
+
+    pub(crate) fn count_fetched(&self, rows: usize) {
+        self.rows_fetched.add(rows);
+    }
+}
+
 /// What to read, and how.
 #[derive(Debug, Clone)]
 pub(crate) struct ReadSpec {
@@ -94,20 +109,34 @@ pub(crate) struct ReadSpec {
 
 /// Reads the pieces; nothing is opened before the first poll.
 pub(crate) fn read(spec: ReadSpec, pieces: Vec<Piece>) -> BoxStream<'static, Result<RecordBatch>> {
-    let reader = PartitionReader::new(spec, pieces);
-    futures::stream::try_unfold(reader, |mut reader| async move {
-        match reader.next().await? {
+    let metrics = spec.metrics.clone();
+    let source = match CachedReader::new(&spec, &pieces) {
+        Ok(Some(cached)) => Source::Cache(Box::new(cached)),
+        Ok(None) => Source::Files(Box::new(PartitionReader::new(spec, pieces))),
+        Err(e) => return futures::stream::iter([Err(e)]).boxed(),
+    };
+    futures::stream::try_unfold((source, metrics), |(mut source, metrics)| async move {
+        let next = match &mut source {
+            Source::Cache(cached) => cached.next().await?,
+            Source::Files(files) => files.next().await?,
+        };
+        match next {
             Some(batch) => {
-                reader.metrics.baseline.record_output(batch.num_rows());
-                Ok(Some((batch, reader)))
+                metrics.baseline.record_output(batch.num_rows());
+                Ok(Some((batch, (source, metrics))))
             }
             None => {
-                reader.metrics.baseline.done();
+                metrics.baseline.done();
                 Ok(None)
             }
         }
     })
     .boxed()
+}
+
+enum Source {
+    Cache(Box<CachedReader>),
+    Files(Box<PartitionReader>),
 }
 
 /// What the reads of one partition share.

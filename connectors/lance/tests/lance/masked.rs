@@ -15,7 +15,7 @@ use lance::index::vector::VectorIndexParams;
 use lance_index::IndexType;
 use lance_linalg::distance::MetricType;
 use roaring::RoaringTreemap;
-use triune_lance::{AnnRequest, LanceMetric, LanceProvider, LanceScanExec, WriteMode, plan_ann};
+use triune_lance::{AnnRequest, ColumnCache, LanceMetric, LanceProvider, LanceScanExec, WriteMode, plan_ann};
 
 use crate::support::{
     Numbers, Place, document_vector, documents, find, metric, plan, register, rows_of, run, session, text,
@@ -71,12 +71,16 @@ async fn both(table: &Arc<LanceProvider>, want: RecordBatch, partitions: usize) 
 #[tokio::test]
 async fn queries_give_the_visible_rows() {
     let place = place().await;
-    let table = place.open().await.with_mask(mask(hidden)).unwrap();
+    let files = place.open().await.with_mask(mask(hidden)).unwrap();
     let want = visible(hidden);
-    assert_eq!(table.rows(), want.num_rows() as u64);
-    assert_eq!(table.masked_rows(), ROWS as u64 - want.num_rows() as u64);
-    for partitions in [1, 3] {
-        let ctx = both(&table, want.clone(), partitions).await;
+    assert_eq!(files.rows(), want.num_rows() as u64);
+    assert_eq!(files.masked_rows(), ROWS as u64 - want.num_rows() as u64);
+    // Without a cache; with one, empty and full; with one that holds the narrow columns only.
+    let large = files.with_cache(Some(&Arc::new(ColumnCache::new(64 << 20))));
+    let small = files.with_cache(Some(&Arc::new(ColumnCache::new(1200 << 10))));
+    let ways = [(1, &files), (3, &files), (1, &large), (3, &large), (2, &small), (2, &small)];
+    for (partitions, table) in ways {
+        let ctx = both(table, want.clone(), partitions).await;
         for sql in [
             "SELECT * FROM t ORDER BY id",
             "SELECT id FROM t ORDER BY id",
@@ -205,7 +209,21 @@ async fn rows_by_address_and_in_order() {
     let want: Vec<RecordBatch> = asked.iter().map(|id| all.slice(*id as usize, 1)).collect();
     let want = concat_batches(&all.schema(), &want).unwrap().project(&[3, 0, 3]).unwrap();
     assert_eq!(rows.columns(), want.columns());
+    let cache = Arc::new(ColumnCache::new(64 << 20));
+    let cached = table.with_cache(Some(&cache));
+    for round in 0..4 {
+        let rows = cached.take(&asked.map(address), &[3, 0, 3]).await.unwrap();
+        assert_eq!(rows.columns(), want.columns());
+        let one = cached.take(&[address(9_001)], &[2, 1]).await.unwrap();
+        assert_eq!(one.columns(), all.slice(9_001, 1).project(&[2, 1]).unwrap().columns());
+        // A chunk is kept when it is asked for a second time.
+        assert_eq!(cache.bytes() > 0, round > 0);
+    }
+    let (_, before) = cache.counts();
+    cached.take(&asked.map(address), &[3, 0]).await.unwrap();
+    assert_eq!(cache.counts().1, before, "all of it was there");
     assert_eq!(table.take(&[], &[0]).await.unwrap().num_rows(), 0);
+    assert!(cached.take(&[9 << 32], &[0]).await.is_err());
     assert_eq!(table.take(&[5, 5], &[]).await.unwrap().num_rows(), 2);
     for bad in [9 << 32, 2 << 32 | 2_000, u64::MAX] {
         assert!(table.take(&[bad, 1], &[0]).await.is_err(), "{bad}");

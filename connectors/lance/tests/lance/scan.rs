@@ -20,7 +20,7 @@ use datafusion::prelude::SessionContext;
 use futures::StreamExt;
 use proptest::prelude::*;
 use triune_common::ErrorKind;
-use triune_lance::{LanceProvider, LanceScanExec, WriteMode};
+use triune_lance::{ColumnCache, LanceProvider, LanceScanExec, WriteMode};
 
 use crate::support::{
     Numbers, Place, documents, find, metric, plan, register, rows_of, run, session, text, vectors,
@@ -465,9 +465,10 @@ async fn stable_row_ids_are_told_from_addresses() {
     assert_eq!(column(2).values().as_ref(), [50, (1 << 32) + 50, (2 << 32) + 50]);
 }
 
-/// 600 rows of every common type with NULLs, in fragments of 150, some deleted; and the rows that are left.
-async fn odd_rows() -> &'static (Place, RecordBatch) {
-    static ROWS: OnceLock<(Place, RecordBatch)> = OnceLock::new();
+/// 600 rows of every common type with NULLs, in fragments of 150, some deleted; the same rows in a dataset
+/// that has them all; and the rows that are left.
+async fn odd_rows() -> &'static (Place, Place, RecordBatch) {
+    static ROWS: OnceLock<(Place, Place, RecordBatch)> = OnceLock::new();
     if let Some(known) = ROWS.get() {
         return known;
     }
@@ -507,16 +508,22 @@ async fn odd_rows() -> &'static (Place, RecordBatch) {
         ],
     )
     .unwrap();
-    let place = Place::new();
-    place.write(vec![all.slice(0, 150)], WriteMode::Create).await.unwrap();
-    for start in [150, 300, 450] {
-        place.write(vec![all.slice(start, 150)], WriteMode::Append).await.unwrap();
+    let (place, whole) = (Place::new(), Place::new());
+    for to in [&place, &whole] {
+        to.write(vec![all.slice(0, 150)], WriteMode::Create).await.unwrap();
+        for start in [150, 300, 450] {
+            to.write(vec![all.slice(start, 150)], WriteMode::Append).await.unwrap();
+        }
     }
     place.dataset().await.delete("k % 6 = 1 OR (k >= 300 AND k < 340)").await.unwrap();
-    let live: BooleanArray = (0..600).map(|k| Some(!(k % 6 == 1 || (300..340).contains(&k)))).collect();
+    let live: BooleanArray = (0..600).map(|k| Some(!is_gone(k))).collect();
     let live = filter_record_batch(&all, &live).unwrap();
     let live = concat_batches(&schema, &[live]).unwrap();
-    ROWS.get_or_init(|| (place, live))
+    ROWS.get_or_init(|| (place, whole, live))
+}
+
+fn is_gone(k: u64) -> bool {
+    k % 6 == 1 || (300..340).contains(&k)
 }
 
 fn condition() -> impl Strategy<Value = String> {
@@ -558,14 +565,30 @@ proptest! {
         columns in prop_oneof![Just("*"), Just("k"), Just("v, k"), Just("s, i"), Just("count(*)")],
         partitions in 1usize..5,
         batch_rows in prop_oneof![Just(3usize), Just(64), Just(8192)],
+        masked in any::<bool>(),
     ) {
         // One runtime for all cases: the dataset's readers live on it.
         static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
         let runtime = RUNTIME.get_or_init(|| tokio::runtime::Runtime::new().unwrap());
         runtime.block_on(async {
-            let (place, live) = odd_rows().await;
-            let ctx = both(place, live, partitions, batch_rows).await;
-            agree(&ctx, &format!("SELECT {columns} FROM t WHERE {condition}")).await;
+            let (place, whole, live) = odd_rows().await;
+            let sql = format!("SELECT {columns} FROM t WHERE {condition}");
+            if !masked {
+                let ctx = both(place, live, partitions, batch_rows).await;
+                agree(&ctx, &sql).await;
+                return;
+            }
+            // Masked rather than deleted, from files and from the columns that a first scan left.
+            let gone = (0..600u64).filter(|k| is_gone(*k)).map(|k| (k / 150) << 32 | (k % 150)).collect();
+            let files = whole.open().await.with_mask(Arc::new(gone)).unwrap();
+            let cache = Arc::new(ColumnCache::new(16 << 20));
+            let cached = files.with_cache(Some(&cache));
+            for table in [&files, &cached, &cached, &cached] {
+                let ctx = session(partitions, batch_rows);
+                register(&ctx, "t", Arc::clone(table) as _);
+                register(&ctx, "m", in_memory(live));
+                agree(&ctx, &sql).await;
+            }
         });
     }
 }

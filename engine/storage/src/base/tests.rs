@@ -216,3 +216,57 @@ async fn a_torn_version_that_nobody_published_is_dropped() {
 }
 
 mod model;
+
+/// Not a check of speed: prints what reads of single rows and aggregates cost. `--nocapture` shows it.
+#[tokio::test]
+async fn reads_of_single_rows_come_from_the_cache() {
+    use datafusion::catalog::TableProvider;
+    let rows: u64 = std::env::var("TRIUNE_ROWS").ok().and_then(|n| n.parse().ok()).unwrap_or(20_000);
+    let dir = tempfile::tempdir().unwrap();
+    let table = table(dir.path(), &definition(By::Int));
+    let base = Base::empty(&table, BaseState::empty(&SystemRng::new())).unwrap();
+    // Every other number, shuffled: a key file with ordinals.
+    let numbers: Vec<(u64, i64)> = (0..rows).map(|i| (i * 7919 % rows * 2, i as i64)).collect();
+    let clock = triune_common::SystemClock::new();
+    let elapsed = || triune_common::Clock::elapsed(&clock).as_secs_f64();
+    let batches: Vec<RecordBatch> = numbers.chunks(8192).map(|c| batch(By::Int, c)).collect();
+    let t = elapsed();
+    let base = base.append(stream(batches), at(1)).await.unwrap();
+    println!("append of {rows}: {:.3} s", elapsed() - t);
+    let mut place = 12345u64;
+    let mut next = || {
+        place = place.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (place >> 33) % rows * 2
+    };
+    let n = 5_000;
+    for round in ["cold", "warm", "warm"] {
+        let t = elapsed();
+        for _ in 0..n {
+            let number = next();
+            let address = base.find(key(&base, By::Int, number).as_ref()).unwrap();
+            let row = base.fetch(&[address], &[0, 1, 2]).await.unwrap();
+            assert_eq!(row.column(0).as_primitive::<Int64Type>().value(0), number as i64);
+        }
+        println!("{round}: {:.0} reads/s", f64::from(n) / (elapsed() - t));
+    }
+    let asked: Vec<_> = (0..n).map(|_| key(&base, By::Int, next())).collect();
+    let t = elapsed();
+    assert!(asked.iter().all(|k| base.find(k.as_ref()).is_some()));
+    println!("find: {:.0} ns", (elapsed() - t) / f64::from(n) * 1e9);
+    let all: Vec<u64> = (0..rows).map(|i| i * 2 + 1).collect();
+    let t = elapsed();
+    assert_eq!(base.intersects(&keys(&base, By::Int, &all)), None);
+    println!("intersects of {rows} new keys: {:.1} ms", (elapsed() - t) * 1e3);
+    let ctx = datafusion::prelude::SessionContext::new();
+    for _ in 0..3 {
+        let t = elapsed();
+        let provider = base.provider(CommitTs::MAX).unwrap().unwrap();
+        let plan = provider.scan(&ctx.state(), Some(&vec![0, 2]), &[], None).await.unwrap();
+        let read = datafusion::physical_plan::collect(plan, ctx.task_ctx()).await.unwrap();
+        let found: usize = read.iter().map(RecordBatch::num_rows).sum();
+        assert_eq!(found as u64, rows);
+        println!("scan of two columns: {:.1} ms", (elapsed() - t) * 1e3);
+    }
+    let (hits, _) = table.lance.columns().counts();
+    assert!(hits > 10_000, "{hits}");
+}
