@@ -6,5 +6,6 @@ mod store {
     mod model;
     mod recovery;
     mod schema;
+    mod simulation;
     mod transactions;
 }

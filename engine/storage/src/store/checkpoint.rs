@@ -23,7 +23,7 @@ use triune_common::Result;
 use super::Store;
 use super::committer::{Committer, Frozen};
 use super::history;
-use super::shared::{Place, Shared};
+use super::shared::Place;
 use super::state::{State, TableState};
 use super::version::{DbVersion, TableVersion};
 use crate::base::{AppendOptions, Base};
@@ -134,7 +134,7 @@ fn publish(
         all.tables.insert(id, Arc::new(table));
     }
     let next = all;
-    let needed = store_state(&committer.shared, place, &next.tables, frozen.ts, frozen.segment, next_table)?;
+    let needed = store_state(committer, place, &next.tables, frozen.ts, frozen.segment, next_table)?;
     committer.version = Arc::new(next);
     for (id, memtable) in retired {
         committer.retire_memtable(id, memtable, frozen.ts);
@@ -158,7 +158,7 @@ fn is_successor(now: &TableVersion, frozen: &Frozen, id: TableId) -> bool {
 /// Writes `state.json` for these tables, and puts the one before into the history where a table wants that.
 /// Returns the first WAL segment that is still needed.
 pub(super) fn store_state(
-    shared: &Shared,
+    committer: &mut Committer,
     place: &Place,
     tables: &BTreeMap<TableId, Arc<TableVersion>>,
     checkpoint: CommitTs,
@@ -167,12 +167,19 @@ pub(super) fn store_state(
 ) -> Result<SegmentId> {
     let mut state = State::load(place.fs.as_ref(), &place.folder)?;
     let longest = tables.values().map(|t| t.def.options.retention_seconds).max().unwrap_or(0);
-    let needed = history::keep(place, &state, longest, shared.clock.now())?.unwrap_or(segment).min(segment);
+    let needed =
+        history::keep(place, &state, longest, committer.shared.clock.now())?.unwrap_or(segment).min(segment);
     state.checkpoint = checkpoint;
     state.first_segment = segment.0;
     state.next_table = next_table;
     state.tables = tables.iter().filter_map(|(id, table)| Some((*id, table_state(table)?))).collect();
-    state.store(place.fs.as_ref(), &place.folder)?;
+    if let Err(e) = state.store(place.fs.as_ref(), &place.folder) {
+        // In place and perhaps not durable: what memory goes on with and what a restart finds must not part.
+        if !State::load(place.fs.as_ref(), &place.folder).is_ok_and(|now| now.latest() < state.latest()) {
+            committer.poison(e.message());
+        }
+        return Err(e);
+    }
     Ok(needed)
 }
 

@@ -126,8 +126,8 @@ impl Store {
         let mut states = states(place)?;
         states.push(State::load(place.fs.as_ref(), &place.folder)?);
         let first_def = states.iter().find_map(|s| s.tables.get(&table));
-        let first_def =
-            first_def.map_or((version.rows_revision, version.def.as_ref()), |t| (t.rows_revision, &t.def));
+        let first_def = first_def
+            .map_or_else(|| (version.rows_revision, version.def.as_ref()), |t| (t.rows_revision, &t.def));
         let found = states.iter().rev().find_map(|s| match s.tables.get(&table) {
             Some(t) => (t.applied <= at).then(|| (s, t.def.clone())),
             // Made after this state was published: all of its rows are in the WAL.

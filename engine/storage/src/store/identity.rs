@@ -68,7 +68,7 @@ impl Store {
         counter.next = next;
         drop(identities);
         if identity.increment == 1 {
-            return Ok(vec![first..next]);
+            return Ok(std::iter::once(first..next).collect());
         }
         Ok((0..n).map(|i| first + i * identity.increment).map(|v| v..v + 1).collect())
     }

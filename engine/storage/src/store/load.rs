@@ -100,7 +100,7 @@ impl Store {
                 let ts = CommitTs::after(committer.last, committer.shared.clock.now());
                 let mut next = committer.version.as_ref().clone();
                 committer.replace_base(&mut next, id, base, Some(ts))?;
-                store_state(&committer.shared, &place, &next.tables, applied, segment, next_table)?;
+                store_state(committer, &place, &next.tables, applied, segment, next_table)?;
                 committer.note_load(id, ts, count);
                 table.counters.last_change.fetch_max(ts.0, Ordering::Relaxed);
                 committer.last = ts;

@@ -133,8 +133,9 @@ impl Store {
         let keeper = runtime.spawn(async move {
             loop {
                 let wanted = shared.gauge.wanted.notified();
-                let asked = tokio::time::timeout(LOOK, wanted).await.is_ok();
-                if !look(&store, asked).await {
+                // Either way it is time to look.
+                drop(tokio::time::timeout(LOOK, wanted).await);
+                if !look(&store).await {
                     return;
                 }
             }
@@ -144,17 +145,15 @@ impl Store {
 }
 
 /// Checkpoints if there is reason to; `false` when the store is gone.
-async fn look(store: &Weak<Store>, asked: bool) -> bool {
+async fn look(store: &Weak<Store>) -> bool {
     let Some(store) = store.upgrade() else { return false };
     let (shared, gauge) = (&store.shared, &store.shared.gauge);
     let hot = gauge.hot_bytes.load(Ordering::Relaxed);
     let wal = gauge.wal_bytes.load(Ordering::Relaxed);
     let now = shared.clock.now();
     let age = shared.oldest_hot().and_then(|ts| (now - ts.time()).to_std().ok()).unwrap_or_default();
-    let due = (asked && hot > shared.limits.hot_bytes / 2)
-        || hot > shared.limits.hot_bytes / 2
-        || wal > shared.limits.wal_bytes
-        || age > shared.limits.hot_age;
+    let due =
+        hot > shared.limits.hot_bytes / 2 || wal > shared.limits.wal_bytes || age > shared.limits.hot_age;
     if due {
         if let Err(e) = Box::pin(store.checkpoint()).await {
             gauge.last.lock().error = Some(e.to_string());

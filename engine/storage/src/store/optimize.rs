@@ -40,7 +40,7 @@ impl Store {
                     return Ok(());
                 }
                 committer.replace_base(&mut next, table, rewritten.catch_up(), None)?;
-                store_state(&committer.shared, &place, &next.tables, applied, segment, next_table)?;
+                store_state(committer, &place, &next.tables, applied, segment, next_table)?;
                 committer.version = Arc::new(next);
                 committer.publish();
                 Ok(())

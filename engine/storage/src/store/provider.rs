@@ -71,7 +71,7 @@ impl StoreProvider {
             if !own.deleted.is_empty() {
                 rows = rows
                     .into_iter()
-                    .map(|b| self.without_deleted(b, own))
+                    .map(|b| self.without_deleted(&b, own))
                     .filter(|b| !b.as_ref().is_ok_and(|b| b.rows() == 0))
                     .collect::<Result<_>>()?;
             }
@@ -80,7 +80,7 @@ impl StoreProvider {
         Ok(rows)
     }
 
-    fn without_deleted(&self, batch: VisibleBatch, own: &TableWrites) -> Result<VisibleBatch> {
+    fn without_deleted(&self, batch: &VisibleBatch, own: &TableWrites) -> Result<VisibleBatch> {
         let keys = self.version.codec.keys_of(batch.stored())?;
         let keep = BooleanBuffer::collect_bool(keys.len(), |i| {
             batch.keep().is_none_or(|k| k.value(i)) && !own.has_deleted(keys.get(i))

@@ -15,10 +15,11 @@ use std::sync::atomic::Ordering;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::util::display::FormatOptions;
+use datafusion::catalog::TableProvider;
 use datafusion::common::{DataFusionError, ScalarValue};
-use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder};
+use datafusion::physical_plan::execute_stream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::prelude::SessionContext;
 use futures::StreamExt;
 use triune_common::{Error, ErrorKind, Result};
 
@@ -114,7 +115,7 @@ impl Store {
         let revision = def.revision;
         let table = place.base_table(&def, revision)?;
         let empty = Base::empty(&table, BaseState::empty(place.rng.as_ref()))?;
-        let rows = changed_rows(&old, snapshot, def.clone(), value)?;
+        let rows = changed_rows(&old, snapshot, &def, value)?;
         let options = AppendOptions { checkpoint: applied, settle: applied };
         let base = empty.append(rows, options).await?;
         let mut new = TableVersion {
@@ -140,7 +141,7 @@ impl Store {
                     committer.shared.track(id, base);
                 }
                 let next = committer.version.with(new);
-                store_state(&committer.shared, &place, &next.tables, applied, segment, next_table)?;
+                store_state(committer, &place, &next.tables, applied, segment, next_table)?;
                 committer.version = Arc::new(next);
                 committer.publish();
                 Ok(())
@@ -188,15 +189,16 @@ impl Store {
 fn changed_rows(
     old: &Arc<TableVersion>,
     snapshot: Snapshot,
-    def: TableDef,
+    def: &TableDef,
     value: Option<ScalarValue>,
 ) -> Result<SendableRecordBatchStream> {
-    let change = Change::new(&old.def, &def, value);
+    let change = Change::new(&old.def, def, value);
     let schema = Arc::clone(&change.schema);
     let provider = StoreProvider::new(old.def.stored_schema(), Arc::clone(old), snapshot, None);
     let rows = futures::stream::once(async move {
-        let frame = SessionContext::new().read_table(Arc::new(provider))?;
-        frame.execute_stream().await
+        let state = SessionStateBuilder::new().build();
+        let scan = provider.scan(&state, None, &[], None).await?;
+        execute_stream(scan, state.task_ctx())
     });
     let rows = futures::TryStreamExt::try_flatten(rows).map(move |batch| {
         let batch = batch?;

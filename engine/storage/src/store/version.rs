@@ -71,7 +71,7 @@ pub struct TableVersion {
 
 /// What a table hands out: shared by all its versions.
 #[derive(Debug, Default)]
-pub struct Counters {
+pub(super) struct Counters {
     /// The next `_rid`; advanced by the committer only.
     pub(super) next_rid: AtomicU64,
     pub(super) generation: AtomicU64,
@@ -82,7 +82,7 @@ pub struct Counters {
 
 /// An identity column: values below `reserved` may be handed out without a new WAL record.
 #[derive(Debug, Clone, Copy)]
-pub struct IdentityCounter {
+pub(super) struct IdentityCounter {
     pub(super) next: i64,
     pub(super) reserved: i64,
 }

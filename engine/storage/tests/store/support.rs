@@ -23,12 +23,14 @@ pub(crate) struct Place {
     pub(crate) folder: TempDir,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) fs: Arc<dyn StorageFs>,
+    /// `false`: commits are handled by whoever makes them.
+    pub(crate) thread: bool,
 }
 
 impl Place {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        Self { folder, clock: Arc::new(ManualClock::default()), fs: Arc::new(RealFs) }
+        Self { folder, clock: Arc::new(ManualClock::default()), fs: Arc::new(RealFs), thread: true }
     }
 
     pub(crate) async fn open(&self) -> Arc<Store> {
@@ -44,7 +46,7 @@ impl Place {
             rng: Arc::new(triune_common::SystemRng::new()),
             definitions: vec![definition(KEYED, &["id"]), definition(PLAIN, &[])],
             limits: Limits::default(),
-            thread: true,
+            thread: self.thread,
         })
         .await
     }
