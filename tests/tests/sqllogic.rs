@@ -8,7 +8,8 @@ use datafusion::common::runtime::SpawnedTask;
 use triune_tests::slt::run_topic;
 
 /// A topic is a folder of `cases`; a folder without a test here fails `every_topic_is_run`.
-const TOPICS: [&str; 7] = ["catalog", "errors", "search", "sources", "sql", "timeseries", "vector"];
+const TOPICS: [&str; 8] =
+    ["catalog", "errors", "search", "sources", "sql", "tables", "timeseries", "vector"];
 
 /// Planning and parsing recurse; the shell gives its threads as much.
 fn run(topic: &'static str) {
@@ -46,6 +47,11 @@ fn sources() {
 #[test]
 fn sql() {
     run("sql");
+}
+
+#[test]
+fn tables() {
+    run("tables");
 }
 
 #[test]

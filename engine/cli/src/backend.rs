@@ -166,8 +166,16 @@ async fn catalog_of(session: &Session) -> Catalog {
             columns: t
                 .columns
                 .into_iter()
-                .map(|c| ColumnEntry { name: c.name, data_type: c.data_type, nullable: c.nullable })
+                .map(|c| ColumnEntry {
+                    name: c.name,
+                    data_type: c.data_type,
+                    nullable: c.nullable,
+                    default: c.default,
+                    comment: c.comment,
+                })
                 .collect(),
+            notes: t.notes,
+            statement: t.statement,
         })
         .collect();
     let mut functions: Vec<FunctionEntry> = session

@@ -6,6 +6,8 @@ pub struct ColumnEntry {
     pub name: String,
     pub data_type: String,
     pub nullable: bool,
+    pub default: Option<String>,
+    pub comment: Option<String>,
 }
 
 /// A table, a view or a file that has a name.
@@ -16,6 +18,10 @@ pub struct TableEntry {
     /// `table`, `external table`, `view`, `temporary table`.
     pub kind: String,
     pub columns: Vec<ColumnEntry>,
+    /// The key, checks, options and comment of a table, a line each.
+    pub notes: Vec<String>,
+    /// The statement that defines it.
+    pub statement: Option<String>,
 }
 
 /// A function that SQL can call.

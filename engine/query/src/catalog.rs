@@ -9,6 +9,7 @@
 //! Every table that a statement reads is resolved by [`TriuneSchema::table`]; whatever is to hold for all
 //! access to tables has its place there.
 
+pub(crate) mod information;
 pub(crate) mod open;
 
 use std::fmt::Debug;

@@ -14,15 +14,17 @@ mod show;
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, UInt64Array};
-use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast;
 use triune_common::{Error, ErrorKind, Result};
 
+pub(crate) use create::qualified;
+
+use crate::ddl::maintain;
 use crate::params::Params;
-use crate::parser;
 use crate::result::{QueryResult, Tag};
 use crate::session::SessionCore;
 use crate::statement::Statement;
+use crate::{ddl, dml, parser, transaction};
 
 /// Runs a parsed statement.
 pub(crate) async fn run(
@@ -42,15 +44,46 @@ pub(crate) async fn run(
         Statement::Describe(query) => describe::describe(core, *query, params).await,
         Statement::Summarize(query) => Box::pin(describe::summarize(core, *query, params)).await,
         Statement::Reset(name) => settings::reset(core, name.as_deref()),
+        Statement::CopyFrom(copy) => Box::pin(dml::copy_from(core, &copy)).await,
+        Statement::Checkpoint => maintain::checkpoint(core).await,
+        Statement::Optimize(name) => maintain::optimize(core, &name).await,
+        Statement::Vacuum(name) => maintain::vacuum(core, name.as_ref()).await,
+        Statement::Restore { table, version } => Box::pin(maintain::restore(core, &table, &version)).await,
+        Statement::Abort => command("ROLLBACK", transaction::roll_back(core)),
     }
 }
 
 async fn run_sql(core: &Arc<SessionCore>, statement: ast::Statement, params: &Params) -> Result<QueryResult> {
     use ast::Statement as Sql;
+    if let Some(done) = Box::pin(dml::point::run(core, &statement, params)).await {
+        return done;
+    }
+    if let Some(writing) = dml::writing(&statement) {
+        return Box::pin(dml::run(core, writing, params)).await;
+    }
     match statement {
         Sql::Query(_) => core.start_result(&core.plan_result(statement, params).await?).await,
-        Sql::Insert(_) => insert(core, statement, params).await,
-        Sql::CreateTable(table) => Box::pin(create::table(core, table, params)).await,
+        Sql::CreateTable(table) if table.temporary => Box::pin(create::table(core, table, params)).await,
+        Sql::CreateTable(table) => Box::pin(ddl::create::table(core, table, params)).await,
+        Sql::AlterTable(alter) => Box::pin(ddl::alter::run(core, &alter)).await,
+        Sql::Comment { object_type, object_name, comment, if_exists, .. } => {
+            Box::pin(ddl::alter::comment(core, object_type, &object_name, comment, if_exists)).await
+        }
+        Sql::ShowCreate { obj_type, obj_name } => ddl::show::create(core, obj_type, &obj_name),
+        Sql::StartTransaction { modes, modifier: None, statements, exception: None, .. }
+            if statements.is_empty() =>
+        {
+            command("BEGIN", transaction::begin(core, &modes))
+        }
+        Sql::Commit { chain: false, modifier: None, .. } => command("COMMIT", transaction::commit(core).await),
+        Sql::Rollback { chain: false, savepoint: None } => command("ROLLBACK", transaction::roll_back(core)),
+        Sql::Rollback { chain: false, savepoint: Some(name) } => {
+            command("ROLLBACK", transaction::roll_back_to(core, &parser::normalize(&name)))
+        }
+        Sql::Savepoint { name } => command("SAVEPOINT", transaction::savepoint(core, parser::normalize(&name))),
+        Sql::ReleaseSavepoint { name } => {
+            command("RELEASE", transaction::release(core, &parser::normalize(&name)))
+        }
         Sql::CreateView(view) => create::view(core, view).await,
         Sql::CreateSchema { schema_name, if_not_exists, .. } => {
             create::schema(core, &schema_name, if_not_exists).await
@@ -73,8 +106,7 @@ async fn run_sql(core: &Arc<SessionCore>, statement: ast::Statement, params: &Pa
         Sql::ShowTables { show_options, .. } => show::tables(core, show_options).await,
         Sql::ShowVariable { .. }
         | Sql::ShowColumns { .. }
-        | Sql::ShowFunctions { .. }
-        | Sql::ShowCreate { .. } => core.start(&core.plan(statement, params).await?).await,
+        | Sql::ShowFunctions { .. } => core.start(&core.plan(statement, params).await?).await,
         other => {
             // The pre-pass says what is missing better than a list of statements could.
             let mut other = other;
@@ -84,17 +116,17 @@ async fn run_sql(core: &Arc<SessionCore>, statement: ast::Statement, params: &Pa
     }
 }
 
-async fn insert(core: &Arc<SessionCore>, statement: ast::Statement, params: &Params) -> Result<QueryResult> {
+fn command(name: &str, done: Result<()>) -> Result<QueryResult> {
+    done.map(|()| QueryResult::command(name, None))
+}
+
+/// INSERT into a table that the session holds in memory.
+pub(crate) async fn insert_temporary(
+    core: &Arc<SessionCore>,
+    statement: ast::Statement,
+    params: &Params,
+) -> Result<QueryResult> {
     let plan = core.plan(statement, params).await?;
-    if let LogicalPlan::Dml(dml) = &plan {
-        let table = dml.table_name.table();
-        if core.temporary(table).is_none() {
-            return Err(Error::unsupported(format!(
-                "\"{table}\" is not a temporary table, INSERT into it is not supported yet"
-            ))
-            .with_hint("write new files with COPY (…) TO '…'"));
-        }
-    }
     let rows = written(&core.start(&plan).await?.collect().await?)?;
     Ok(QueryResult::command("INSERT", Some(rows)))
 }
@@ -112,6 +144,6 @@ fn written(batches: &[RecordBatch]) -> Result<u64> {
 }
 
 /// A result that is known already, such as a list of secrets.
-fn known(batch: RecordBatch) -> QueryResult {
+pub(crate) fn known(batch: RecordBatch) -> QueryResult {
     QueryResult::batches(Tag::Rows, batch.schema(), vec![batch])
 }

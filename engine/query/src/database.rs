@@ -14,7 +14,7 @@ use datafusion::execution::memory_pool::{FairSpillPool, MemoryPool, TrackConsume
 use datafusion::execution::object_store::ObjectStoreRegistry;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use parking_lot::RwLock;
-use triune_common::{Clock, Error, IdGen, RandomIdGen, Result, Rng, SystemClock, SystemRng};
+use triune_common::{Clock, Error, ErrorKind, IdGen, RandomIdGen, Result, Rng, SystemClock, SystemRng};
 use triune_lance::{LanceCaches, LanceOptions, LanceStore};
 use triune_object_store::{
     Environment, Redacted, SecretKind, SecretSpec, StoreLimits, StoreRegistry, is_remote, parse_location,
@@ -23,7 +23,10 @@ use triune_storage::catalog::{
     Catalog, CatalogStore, DOCUMENT, FolderCatalogStore, MemoryCatalogStore, ObjectCatalogStore, SecretEntry,
     change,
 };
+use triune_storage::fs::RealFs;
 use triune_storage::seal::Sealer;
+use triune_storage::store::{Limits, Store, StoreOptions};
+use triune_storage::table::TableDef;
 use url::Url;
 
 use crate::session::Session;
@@ -44,6 +47,8 @@ pub struct DatabaseOptions {
     pub store_limits: StoreLimits,
     /// Where credentials come from when no secret covers a URL; `None`: the process's variables.
     pub environment: Option<Environment>,
+    /// Reads a folder as it is, next to a process that may be writing it; nothing can be changed.
+    pub read_only: bool,
     pub clock: Arc<dyn Clock>,
     pub rng: Arc<dyn Rng>,
     pub ids: Arc<dyn IdGen>,
@@ -56,6 +61,7 @@ impl Default for DatabaseOptions {
             temp_limit: None,
             store_limits: StoreLimits::default(),
             environment: None,
+            read_only: false,
             clock: Arc::new(SystemClock::new()),
             rng: Arc::new(SystemRng::new()),
             ids: Arc::new(RandomIdGen::default()),
@@ -72,6 +78,8 @@ pub struct Database {
     stores: Arc<StoreRegistry>,
     lance: Arc<LanceStore>,
     runtime: Arc<RuntimeEnv>,
+    /// The rows of tables.
+    store: Arc<Store>,
     options: DatabaseOptions,
 }
 
@@ -102,9 +110,11 @@ impl Database {
         let catalog = Arc::new(catalog_store.load().await?);
         let lance = LanceStore::new(LanceCaches::default(), Arc::new(RegistryOptions(Arc::clone(&stores))));
         let runtime = build_runtime(&options, &stores)?;
+        let store = open_store(&location, &catalog, &lance, &options).await?;
         let database =
-            Self { location, catalog_store, catalog: RwLock::new(catalog), stores, lance, runtime, options };
+            Self { location, catalog_store, catalog: RwLock::new(catalog), stores, lance, runtime, store, options };
         database.load_secrets()?;
+        database.adopt_definitions().await?;
         Ok(Arc::new(database))
     }
 
@@ -129,6 +139,30 @@ impl Database {
         &self.lance
     }
 
+    /// A change of a table's definition reaches the storage before the catalog; after a crash between the two
+    /// the catalog follows here.
+    async fn adopt_definitions(&self) -> Result<()> {
+        let newer = |def: &TableDef| self.store.definition(def.id).filter(|d| d.revision > def.revision);
+        if self.options.read_only || !self.catalog().tables().any(|d| newer(d).is_some()) {
+            return Ok(());
+        }
+        self.change_catalog(|catalog| {
+            let relations = catalog.schemas.values_mut().flat_map(|s| s.relations.values_mut());
+            for def in relations.filter_map(|r| r.table.as_mut()) {
+                if let Some(newer) = newer(def) {
+                    *def = newer.as_ref().clone();
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// The tables that the database keeps.
+    pub(crate) fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
     pub(crate) fn stores(&self) -> &Arc<StoreRegistry> {
         &self.stores
     }
@@ -143,6 +177,10 @@ impl Database {
 
     /// Changes and publishes the catalog; when this returns, the change is durable.
     pub(crate) async fn change_catalog(&self, edit: impl FnMut(&mut Catalog) -> Result<()>) -> Result<()> {
+        if self.options.read_only {
+            return Err(Error::new(ErrorKind::Permission, "the database is open read-only")
+                .with_hint("open it without --readonly to write"));
+        }
         let published = change(&self.catalog_store, edit).await?;
         let mut current = self.catalog.write();
         // Two changes may return in another order than they were published.
@@ -229,6 +267,36 @@ fn open_catalog(
         .map_err(|e| Error::invalid(format!("{text} is no place for a database: {e}")))?
         .join(DOCUMENT);
     Ok((text.to_owned(), Arc::new(ObjectCatalogStore::new(store, path, text.to_owned()))))
+}
+
+/// The storage of tables that belongs to a location.
+async fn open_store(
+    location: &str,
+    catalog: &Catalog,
+    lance: &Arc<LanceStore>,
+    options: &DatabaseOptions,
+) -> Result<Arc<Store>> {
+    let clock = Arc::clone(&options.clock);
+    if location == IN_MEMORY {
+        return Store::in_memory(clock);
+    }
+    let url = parse_location(location)?;
+    let Some(folder) = (!is_remote(&url)).then(|| url.to_file_path().ok()).flatten() else {
+        let why = Error::unsupported(format!("tables cannot be kept at {location} yet, only in a local folder"))
+            .with_hint("CREATE EXTERNAL TABLE reads files there; COPY (…) TO writes them");
+        return Store::without_tables(clock, why);
+    };
+    let store = StoreOptions {
+        fs: Arc::new(RealFs),
+        folder,
+        lance: Arc::clone(lance),
+        clock,
+        rng: Arc::clone(&options.rng),
+        definitions: catalog.tables().cloned().collect(),
+        limits: Limits::default(),
+        thread: true,
+    };
+    if options.read_only { Store::open_read_only(store).await } else { Store::open(store).await }
 }
 
 fn build_runtime(options: &DatabaseOptions, stores: &Arc<StoreRegistry>) -> Result<Arc<RuntimeEnv>> {

@@ -9,6 +9,7 @@ pub(crate) mod create;
 pub(crate) mod maintain;
 pub(crate) mod show;
 pub(crate) mod types;
+pub(crate) mod versions;
 
 use std::sync::Arc;
 

@@ -14,6 +14,7 @@ mod conflict;
 mod copy_from;
 mod insert;
 pub(crate) mod merge;
+pub(crate) mod point;
 mod query;
 mod returning;
 pub(crate) mod rows;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast::{self, SetExpr, With};
+use futures::FutureExt;
 use triune_common::{Error, Result};
 
 pub(crate) use copy_from::run as copy_from;
@@ -101,7 +103,7 @@ pub(crate) async fn run(
         return crate::commands::insert_temporary(core, writing.statement.clone(), params).await;
     }
     params::check(writing.statement, params)?;
-    transaction::write(core, || Box::pin(apply(core, writing, params))).await
+    transaction::write(core, || apply(core, writing, params).boxed()).await
 }
 
 async fn apply(core: &Arc<SessionCore>, writing: Writing<'_>, params: &Params) -> Result<QueryResult> {
@@ -165,13 +167,19 @@ pub(crate) async fn fill(
     let rules = rows::rules(core, &target).await?;
     let places: Vec<usize> = (0..def.columns.len()).collect();
     let mut query = query;
+    let mut gathered = insert::Gathered::default();
     let mut count = 0;
     while let Some(batch) = query.next().await {
         let batch = batch?;
         let rows = insert::of_batch(core, &target, &rules, &places, fields, &batch, &[], 0)
             .map_err(|e| insert::in_row(e, false, 0))?;
         count += rows.num_rows() as u64;
-        transaction.insert(def.id, rows).await?;
+        if let Some(rows) = gathered.add(rows)? {
+            transaction.insert(def.id, rows).boxed().await?;
+        }
+    }
+    if let Some(rows) = gathered.rest()? {
+        transaction.insert(def.id, rows).boxed().await?;
     }
     Ok(count)
 }
@@ -194,7 +202,7 @@ pub(crate) async fn replace_all(
     let query = query::select(None, items, vec![query::relation(relation, name)], None)?;
     let plan = query::plan(core, query, &Params::None).await?;
     let result = core.start(&plan).await?;
-    let fields = query::fields_of(&plan, &result.schema());
+    let fields = fields_of(&plan, &result.schema());
     transaction.truncate(table)?;
     fill(core, &transaction, &def, name, result, &fields).await
 }

@@ -13,7 +13,7 @@
 //! ```
 //!
 //! ```text
-//!  text ─ parser ─ prepass ─┬─ commands (CREATE …, COPY, SET, PREPARE …)
+//!  text ─ parser ─ prepass ─┬─ commands (COPY, SET, PREPARE …), ddl (CREATE …), dml (INSERT, UPDATE …)
 //!                           └─ logical plan ─ parameters ─ rules ─ physical plan ─ QueryResult
 //! ```
 //!
@@ -24,7 +24,9 @@ mod arithmetic;
 mod catalog;
 mod commands;
 mod database;
+mod ddl;
 pub mod dialect;
+mod dml;
 mod domain;
 mod errors;
 mod explain;
@@ -37,6 +39,7 @@ mod rules;
 mod session;
 mod split;
 mod statement;
+mod transaction;
 mod types;
 mod yielding;
 

@@ -10,8 +10,10 @@
 mod copy;
 mod external;
 mod secret;
+mod tables;
 
 use datafusion::sql::sqlparser::ast::{self, Ident, ObjectName, ObjectNamePart, SetExpr};
+use datafusion::sql::sqlparser::dialect::Dialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
@@ -72,6 +74,8 @@ pub(crate) fn first_words(text: &str) -> String {
 
 pub(crate) struct StatementParser {
     pub(crate) inner: Parser<'static>,
+    /// The columns of `CREATE TABLE … CLUSTER BY (…)`, which sqlparser does not read in our dialect.
+    cluster_by: Option<Vec<Ident>>,
 }
 
 impl StatementParser {
@@ -80,10 +84,13 @@ impl StatementParser {
             .tokenize_with_location()
             .map_err(|e| Error::new(ErrorKind::Syntax, lower_first(&e.message)).at(position(e.location)))?;
         refuse_depth(&tokens)?;
+        let mut tokens = merge_operators(tokens);
+        let cluster_by = tables::take_cluster_by(&mut tokens)?;
+        tables::spell_do_nothing(&mut tokens);
         let inner = Parser::new(&DIALECT)
-            .with_tokens_with_locations(merge_operators(tokens))
+            .with_tokens_with_locations(tokens)
             .with_recursion_limit(NESTING_LIMIT);
-        Ok(Self { inner })
+        Ok(Self { inner, cluster_by })
     }
 
     fn statement(&mut self) -> Result<Statement> {
@@ -112,6 +119,7 @@ impl StatementParser {
                 let _ = self.inner.parse_keyword(Keyword::TABLE);
                 Ok(Statement::Describe(self.relation_or_query()?))
             }
+            (_, "CHECKPOINT" | "OPTIMIZE" | "RESTORE" | "ABORT") | (Keyword::VACUUM, _) => self.maintenance(),
             (_, "SUMMARIZE") => {
                 self.inner.next_token();
                 let _ = self.inner.parse_keyword(Keyword::TABLE);
@@ -122,7 +130,14 @@ impl StatementParser {
     }
 
     fn sql(&mut self) -> Result<Statement> {
-        Ok(Statement::Sql(Box::new(self.checked(Parser::parse_statement)?)))
+        let mut statement = self.checked(Parser::parse_statement)?;
+        if let ast::Statement::CreateTable(table) = &mut statement
+            && let Some(columns) = self.cluster_by.take()
+        {
+            let columns = columns.into_iter().map(ast::Expr::Identifier).collect();
+            table.cluster_by = Some(ast::WrappedCollection::Parentheses(columns));
+        }
+        Ok(Statement::Sql(Box::new(statement)))
     }
 
     /// Runs one of sqlparser's rules, giving its error a kind and a position.
@@ -339,6 +354,21 @@ impl StatementParser {
 /// `SELECT * FROM name`, built as a tree so that any name keeps its quotes.
 fn query_of_relation(name: &ObjectName) -> Result<Box<ast::Query>> {
     parse_query(&format!("SELECT * FROM {name}"))
+}
+
+/// Whether a name has to be quoted because it is a word of SQL's.
+pub(crate) fn is_keyword(name: &str) -> bool {
+    use datafusion::sql::sqlparser::keywords::{
+        ALL_KEYWORDS, ALL_KEYWORDS_INDEX, RESERVED_FOR_COLUMN_ALIAS, RESERVED_FOR_IDENTIFIER,
+        RESERVED_FOR_TABLE_ALIAS,
+    };
+    let Ok(at) = ALL_KEYWORDS.binary_search(&name.to_ascii_uppercase().as_str()) else { return false };
+    let keyword = ALL_KEYWORDS_INDEX[at];
+    RESERVED_FOR_COLUMN_ALIAS.contains(&keyword)
+        || RESERVED_FOR_TABLE_ALIAS.contains(&keyword)
+        || RESERVED_FOR_IDENTIFIER.contains(&keyword)
+        || DIALECT.is_reserved_for_identifier(keyword)
+        || matches!(keyword, Keyword::PRIMARY | Keyword::CHECK | Keyword::CONSTRAINT | Keyword::UNIQUE | Keyword::DEFAULT | Keyword::TABLE)
 }
 
 /// An identifier as the catalog knows it: folded to lower case unless it was quoted.

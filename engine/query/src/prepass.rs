@@ -3,6 +3,7 @@
 //! | written | becomes |
 //! |---|---|
 //! | `x::VECTOR(3)`, `'[1,2]'::float[2]` | `to_vector(x, 'VECTOR(3)')` |
+//! | `x::UUID`, `CAST(x AS JSON)` | `to_uuid(x)`, `to_json_text(x)` |
 //! | `FROM t AT (VERSION => 3)` | the relation `t@{version=3}` under the alias `t` |
 //! | `FROM vector_search(t, …)` | a derived table with a marker (see `triune_search::desugar`) |
 //! | `time_bucket('1 day', ts, origin => …)` | the same call by position |
@@ -14,6 +15,8 @@
 //! | clauses that DataFusion would silently drop | an error that names them ([`refuse`]) |
 
 mod casts;
+mod forms;
+mod information;
 pub(crate) mod labels;
 mod refuse;
 mod sample;
@@ -75,6 +78,7 @@ impl VisitorMut for Prepass<'_> {
     }
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Self::Break> {
+        information::rewrite(factor);
         step(
             sample::rewrite(factor)
                 .and_then(|()| triune_search::desugar_table_factor(factor))
@@ -99,7 +103,9 @@ impl VisitorMut for Prepass<'_> {
     }
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Self::Break> {
-        step(self.depth.leave(expr).and_then(|()| refuse::expr(expr)).and_then(|()| casts::rewrite(expr)))
+        step(
+            self.depth.leave(expr).and_then(|()| refuse::expr(expr)).and_then(|()| forms::rewrite(expr)).and_then(|()| casts::rewrite(expr)),
+        )
     }
 }
 

@@ -1,7 +1,7 @@
 //! A session: settings, temporary tables, prepared statements, and the way from text to rows.
 
 pub(crate) mod build;
-mod names;
+pub(crate) mod names;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -12,16 +12,19 @@ use datafusion::logical_expr::{DdlStatement, LogicalPlan, WriteOp};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast;
-use parking_lot::RwLock;
+use futures::FutureExt;
+use parking_lot::{Mutex, RwLock};
 use triune_common::{Error, Result};
 
 pub use names::{ColumnInfo, FunctionInfo, FunctionKind, Names, TableInfo};
 
 use crate::database::Database;
+use crate::dml::RulesCache;
 use crate::params::{self, Params};
 use crate::prepass::labels::{self, ColumnNames};
 use crate::result::QueryResult;
 use crate::statement::Statement;
+use crate::transaction::{self, Work};
 use crate::{commands, errors, parser, prepass};
 
 /// One user's conversation with a database. Cheap to make; clones are the same session.
@@ -43,6 +46,10 @@ pub(crate) struct SessionCore {
     state: RwLock<SessionState>,
     temporary: RwLock<HashMap<String, Arc<dyn TableProvider>>>,
     prepared: RwLock<HashMap<String, Prepared>>,
+    work: Work,
+    rules: RulesCache,
+    /// Trees of statements that came with parameters, by their text.
+    parsed: Mutex<HashMap<String, Statement>>,
 }
 
 impl std::fmt::Debug for SessionCore {
@@ -58,6 +65,9 @@ impl Session {
             database,
             temporary: RwLock::default(),
             prepared: RwLock::default(),
+            work: Work::default(),
+            rules: RulesCache::default(),
+            parsed: Mutex::default(),
         });
         Self { core }
     }
@@ -75,8 +85,10 @@ impl Session {
 
     /// Runs one statement with values for its parameters.
     pub async fn execute_with(&self, sql: &str, params: &Params) -> Result<QueryResult> {
-        let statement = parser::parse_one(sql)?;
-        match Box::pin(commands::run(&self.core, statement, params)).await {
+        let statement = self.core.parse(sql, params)?;
+        // A type of its own for whatever a statement does: its name would be too long for the compiler.
+        let running = commands::run(&self.core, statement, params).boxed();
+        match transaction::scoped(&self.core, running).boxed().await {
             Ok(result) => Ok(result),
             Err(error) => Err(errors::improve(&self.core, sql, error)),
         }
@@ -107,6 +119,35 @@ impl Session {
 impl SessionCore {
     pub(crate) fn database(&self) -> &Arc<Database> {
         &self.database
+    }
+
+    /// Parses a statement, or remembers that it did: one with parameters will come again with others.
+    fn parse(&self, sql: &str, params: &Params) -> Result<Statement> {
+        const KEPT: usize = 64;
+        const LONGEST: usize = 4096;
+        if params.is_empty() || sql.len() > LONGEST {
+            return parser::parse_one(sql);
+        }
+        if let Some(known) = self.parsed.lock().get(sql) {
+            return Ok(known.clone());
+        }
+        let statement = parser::parse_one(sql)?;
+        let mut parsed = self.parsed.lock();
+        if parsed.len() >= KEPT {
+            parsed.clear();
+        }
+        parsed.insert(sql.to_owned(), statement.clone());
+        Ok(statement)
+    }
+
+    /// The open transaction.
+    pub(crate) fn work(&self) -> &Work {
+        &self.work
+    }
+
+    /// What tables ask of new rows, planned.
+    pub(crate) fn rules(&self) -> &RulesCache {
+        &self.rules
     }
 
     pub(crate) fn state(&self) -> SessionState {

@@ -1,6 +1,7 @@
 //! Statements as the session executes them: sqlparser's, and ours.
 
 use datafusion::sql::sqlparser::ast::{self, ColumnDef, ObjectName, OrderByExpr};
+use triune_lance::LanceVersion;
 use triune_object_store::Redacted;
 
 /// One parsed statement.
@@ -25,6 +26,19 @@ pub enum Statement {
     Summarize(Box<ast::Query>),
     /// `RESET name`; `None` is `RESET ALL`.
     Reset(Option<String>),
+    CopyFrom(Box<CopyFrom>),
+    Checkpoint,
+    /// `OPTIMIZE [TABLE] t`
+    Optimize(ObjectName),
+    /// `VACUUM [TABLE] [t]`
+    Vacuum(Option<ObjectName>),
+    /// `RESTORE TABLE t TO (VERSION => n)`
+    Restore {
+        table: ObjectName,
+        version: LanceVersion,
+    },
+    /// `ABORT`
+    Abort,
 }
 
 /// `CREATE EXTERNAL TABLE t [(columns)] [STORED AS format] LOCATION '…' [PARTITIONED BY (…)] [OPTIONS (…)]`.
@@ -50,6 +64,16 @@ pub struct CopyTo {
     pub target: String,
     pub format: Option<String>,
     pub partition_columns: Vec<String>,
+    pub options: Vec<(String, String)>,
+}
+
+/// `COPY t [(columns)] FROM '…' [(FORMAT …, …)]`.
+#[derive(Debug, Clone)]
+pub struct CopyFrom {
+    pub table: ObjectName,
+    pub columns: Vec<ast::Ident>,
+    pub source: String,
+    pub format: Option<String>,
     pub options: Vec<(String, String)>,
 }
 

@@ -25,6 +25,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use datafusion::catalog::TableProvider;
 use datafusion::sql::sqlparser::ast::{TransactionAccessMode, TransactionIsolationLevel, TransactionMode};
+use futures::FutureExt;
 use parking_lot::Mutex;
 use triune_common::names::did_you_mean;
 use triune_common::{Error, ErrorKind, Result};
@@ -122,7 +123,7 @@ where
     loop {
         let transaction = core.database().store().begin();
         let outcome = match STATEMENT.scope(StatementContext::new(transaction.clone()), work()).await {
-            Ok(done) => transaction.commit(core.work().waits()).await.map(|_| done),
+            Ok(done) => transaction.commit(core.work().waits()).boxed().await.map(|_| done),
             Err(error) => Err(error),
         };
         match outcome {
@@ -205,7 +206,7 @@ pub(crate) async fn commit(core: &Arc<SessionCore>) -> Result<()> {
     if !open.transaction.has_changes() {
         return Ok(());
     }
-    open.transaction.commit(core.work().waits()).await.map(drop)
+    open.transaction.commit(core.work().waits()).boxed().await.map(drop)
 }
 
 /// `ROLLBACK`, `ABORT`.

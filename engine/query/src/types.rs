@@ -5,6 +5,9 @@ use triune_vector::types::VectorType;
 
 /// The SQL name of a column's type: `BIGINT`, `VARCHAR`, `VECTOR(384)`, `TIMESTAMP`, `INTEGER[]` …
 pub fn sql_type_name(field: &Field) -> String {
+    if let Some(form) = crate::ddl::types::named(field) {
+        return form.label().to_owned();
+    }
     if let Some(vector) = VectorType::from_field(field) {
         return vector.to_string();
     }

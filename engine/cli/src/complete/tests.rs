@@ -8,8 +8,16 @@ fn table(schema: &str, name: &str, columns: &[(&str, &str)]) -> TableEntry {
         kind: "table".into(),
         columns: columns
             .iter()
-            .map(|(n, t)| ColumnEntry { name: (*n).into(), data_type: (*t).into(), nullable: true })
+            .map(|(n, t)| ColumnEntry {
+                name: (*n).into(),
+                data_type: (*t).into(),
+                nullable: true,
+                default: None,
+                comment: None,
+            })
             .collect(),
+        notes: vec![],
+        statement: None,
     }
 }
 

@@ -10,7 +10,7 @@ use triune_common::{Error, ErrorKind, Result};
 use super::Shell;
 use crate::catalog::{Catalog, FunctionEntry, TableEntry, matches_pattern, parse_name};
 use crate::keywords::quote_name;
-use crate::output::text::visible;
+use crate::output::text::{visible, visible_lines};
 use crate::output::{Format, TableOptions, open_sink};
 
 impl Shell {
@@ -57,14 +57,28 @@ impl Shell {
                 self.print(&heading)?;
             }
             let columns = &table.columns;
-            self.show(&[
+            let mut shown = vec![
                 ("column", columns.iter().map(|c| Some(c.name.clone())).collect()),
                 ("type", columns.iter().map(|c| Some(c.data_type.clone())).collect()),
                 (
                     "null",
-                    columns.iter().map(|c| Some(if c.nullable { "yes" } else { "no" }.to_owned())).collect(),
+                    columns
+                        .iter()
+                        .map(|c| Some(if c.nullable { "yes" } else { "no" }.to_owned()))
+                        .collect::<Vec<_>>(),
                 ),
-            ])?;
+            ];
+            if columns.iter().any(|c| c.default.is_some()) {
+                shown.push(("default", columns.iter().map(|c| c.default.clone()).collect()));
+            }
+            if columns.iter().any(|c| c.comment.is_some()) {
+                shown.push(("comment", columns.iter().map(|c| c.comment.clone()).collect()));
+            }
+            self.show(&shown)?;
+            if self.settings.format == Format::Table && !table.notes.is_empty() {
+                let notes: String = table.notes.iter().map(|n| format!("  {}\n", visible(n))).collect();
+                self.print(&notes)?;
+            }
         }
         Ok(())
     }
@@ -253,6 +267,11 @@ fn fill(words: &[&str], width: usize) -> String {
 
 /// As `CREATE TABLE` would write it. Where an external table or view gets its rows from is not told by the names.
 fn create_statement(table: &TableEntry) -> String {
+    if table.kind == "table"
+        && let Some(statement) = &table.statement
+    {
+        return format!("{};\n", visible_lines(statement));
+    }
     let head = match table.kind.as_str() {
         "view" => "CREATE VIEW",
         "external" | "external table" => "CREATE EXTERNAL TABLE",
@@ -281,12 +300,16 @@ mod tests {
             name: name.into(),
             data_type: data_type.into(),
             nullable,
+            default: None,
+            comment: None,
         };
         TableEntry {
             schema: "main".into(),
             name: "Order".into(),
             kind: "table".into(),
             columns: vec![column("id", "BIGINT", false), column("select", "VECTOR(3)", true)],
+            notes: vec![],
+            statement: None,
         }
     }
 

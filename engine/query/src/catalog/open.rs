@@ -15,10 +15,12 @@ use triune_object_store::parse_location;
 use triune_storage::catalog::{RelationEntry, RelationKind};
 
 use super::DEFAULT_SCHEMA;
+use crate::ddl::maintain;
 use crate::parser;
 use crate::prepass::{self, versions};
 use crate::session::SessionCore;
 use crate::statement::{CreateExternalTable, Statement};
+use crate::transaction;
 
 /// How many views may stand on each other; also what ends a view that came to read itself.
 const VIEW_DEPTH: usize = 32;
@@ -39,6 +41,12 @@ pub(super) async fn resolve(
         && let Some(table) = session.temporary(plain)
     {
         unversioned(plain, "temporary table", &version)?;
+        return Ok(Some(table));
+    }
+    if name == super::information::COLUMNS {
+        return Box::pin(super::information::columns(session)).await.map(Some);
+    }
+    if let Some(table) = transaction::relation(name) {
         return Ok(Some(table));
     }
     let catalog = session.database().catalog();
@@ -70,6 +78,9 @@ async fn open_entry(
     entry: &RelationEntry,
     version: &LanceVersion,
 ) -> Result<Arc<dyn TableProvider>> {
+    if let Some(def) = &entry.table {
+        return maintain::at_version(session, def.id, name, version).await;
+    }
     match (entry.kind, parser::parse_one(&entry.sql)?) {
         (RelationKind::ExternalTable, Statement::CreateExternalTable(table)) => {
             open_external(session, name, &table, version).await

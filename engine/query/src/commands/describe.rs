@@ -18,6 +18,7 @@ use datafusion::sql::sqlparser::ast;
 use triune_common::Result;
 
 use super::known;
+use crate::{ddl, dml};
 use crate::params::Params;
 use crate::prepass::labels;
 use crate::result::QueryResult;
@@ -30,6 +31,9 @@ pub(super) async fn describe(
     query: ast::Query,
     params: &Params,
 ) -> Result<QueryResult> {
+    if let Some(def) = relation_of(&query).and_then(|name| dml::target::find(core, name, "DESCRIBE").ok()) {
+        return ddl::show::describe(&def);
+    }
     let plan = core.plan_result(ast::Statement::Query(Box::new(query)), params).await?;
     let fields = plan.schema().fields();
     let names: ArrayRef =
@@ -38,6 +42,29 @@ pub(super) async fn describe(
     let nulls: ArrayRef = Arc::new(BooleanArray::from_iter(fields.iter().map(|f| Some(f.is_nullable()))));
     let columns = [("column_name", names), ("column_type", types), ("nullable", nulls)];
     Ok(known(RecordBatch::try_from_iter(columns)?))
+}
+
+/// `SELECT * FROM name`: what the parser makes of `DESCRIBE name`.
+fn relation_of(query: &ast::Query) -> Option<&ast::ObjectName> {
+    let ast::SetExpr::Select(select) = query.body.as_ref() else { return None };
+    let plain = query.with.is_none()
+        && query.limit_clause.is_none()
+        && query.order_by.is_none()
+        && select.selection.is_none()
+        && select.distinct.is_none();
+    match (select.projection.as_slice(), select.from.as_slice()) {
+        ([ast::SelectItem::Wildcard(options)], [from])
+            if plain && from.joins.is_empty() && options.to_string().is_empty() =>
+        {
+            match &from.relation {
+                ast::TableFactor::Table { name, alias: None, version: None, sample: None, args: None, .. } => {
+                    Some(name)
+                }
+                _ => None,
+            }
+        }
+        _ => None,
+    }
 }
 
 /// One row of statistics for each column, from one pass over the data.

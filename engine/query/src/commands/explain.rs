@@ -11,7 +11,8 @@ use futures::StreamExt;
 use triune_common::{Error, Result};
 
 use crate::explain::render;
-use crate::params::Params;
+use crate::dml;
+use crate::params::{self, Params};
 use crate::parser;
 use crate::result::{QueryResult, Tag};
 use crate::session::SessionCore;
@@ -24,13 +25,13 @@ pub(super) async fn run(core: &Arc<SessionCore>, explain: Explain, params: &Para
     if !matches!(format.as_str(), "tree" | "indent" | "pgjson" | "graphviz" | "text") {
         return Err(Error::invalid(format!("EXPLAIN has no format {format}")).with_hint(FORMATS));
     }
-    let plan = match *explain.statement {
+    let (heading, plan) = match *explain.statement {
         Statement::Sql(sql) => plan_of(core, *sql, params).await?,
-        Statement::Copy(copy) => core.plan(ast::Statement::Query(copy.query), params).await?,
-        _ => return Err(Error::unsupported("EXPLAIN takes a query, an INSERT or a COPY")),
+        Statement::Copy(copy) => (None, core.plan(ast::Statement::Query(copy.query), params).await?),
+        _ => return Err(Error::unsupported("EXPLAIN takes a query, a statement that writes rows or a COPY")),
     };
     if explain.analyze {
-        if matches!(plan, LogicalPlan::Dml(_) | LogicalPlan::Ddl(_)) {
+        if heading.is_some() || matches!(plan, LogicalPlan::Dml(_) | LogicalPlan::Ddl(_)) {
             return Err(Error::unsupported(
                 "EXPLAIN ANALYZE takes a query: it would carry out anything else",
             ));
@@ -51,14 +52,30 @@ pub(super) async fn run(core: &Arc<SessionCore>, explain: Explain, params: &Para
         "graphviz" => displayable(physical.as_ref()).graphviz().to_string(),
         _ => render(&physical, false, explain.verbose),
     };
-    lines(text.trim_end())
+    match heading {
+        Some(heading) if format != "pgjson" && format != "graphviz" => {
+            lines(&format!("{heading}\n{}", text.trim_end()))
+        }
+        _ => lines(text.trim_end()),
+    }
 }
 
-async fn plan_of(core: &Arc<SessionCore>, sql: ast::Statement, params: &Params) -> Result<LogicalPlan> {
+/// The plan, and what is written with its rows.
+async fn plan_of(
+    core: &Arc<SessionCore>,
+    sql: ast::Statement,
+    params: &Params,
+) -> Result<(Option<String>, LogicalPlan)> {
+    if let Some(writing) = dml::writing(&sql) {
+        params::check(&sql, params)?;
+        let (heading, plan) = dml::plan(core, writing, Some(params)).await?;
+        return Ok((Some(heading), plan));
+    }
     match sql {
-        ast::Statement::Query(_) | ast::Statement::Insert(_) => core.plan(sql, params).await,
+        ast::Statement::Query(_) => Ok((None, core.plan(sql, params).await?)),
         ast::Statement::Execute { name: Some(name), parameters, .. } => {
-            super::prepare::plan(core, &name, parameters, params).await
+            let (statement, params) = super::prepare::bound(core, &name, parameters, params).await?;
+            Box::pin(plan_of(core, statement, &params)).await
         }
         mut other => {
             crate::prepass::prepare(&mut other)?;

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{DFSchema, ScalarValue};
-use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast;
 use triune_common::names::did_you_mean;
 use triune_common::{Error, ErrorKind, Result};
 
+use crate::dml;
 use crate::params::{self, Params};
 use crate::parser::{self, dotted, normalize};
 use crate::prepass;
@@ -34,7 +34,10 @@ pub(super) async fn prepare(
     }
     // Planned once now, so that mistakes show here and not at the first EXECUTE.
     if let Statement::Sql(sql) = &statement {
-        let plan = core.plan_unbound(sql.as_ref().clone()).await?;
+        let plan = match dml::writing(sql) {
+            Some(writing) => dml::plan(core, writing, None).await?.1,
+            None => core.plan_unbound(sql.as_ref().clone()).await?,
+        };
         let found = plan.get_parameter_names()?.len();
         if !types.is_empty() && types.len() < found {
             return Err(Error::invalid(format!(
@@ -53,17 +56,23 @@ pub(super) async fn execute(
     values: Vec<ast::Expr>,
     params: &Params,
 ) -> Result<QueryResult> {
-    let plan = plan(core, name, values, params).await?;
-    core.start_result(&plan).await
+    let (statement, params) = bound(core, name, values, params).await?;
+    if let Some(done) = dml::point::run(core, &statement, &params).await {
+        return done;
+    }
+    if let Some(writing) = dml::writing(&statement) {
+        return dml::run(core, writing, &params).await;
+    }
+    core.start_result(&core.plan_result(statement, &params).await?).await
 }
 
-/// The plan of an `EXECUTE`, its values put in.
-pub(super) async fn plan(
+/// The statement that an `EXECUTE` names, and the values for its parameters.
+pub(super) async fn bound(
     core: &Arc<SessionCore>,
     name: &ast::ObjectName,
     values: Vec<ast::Expr>,
     outer: &Params,
-) -> Result<LogicalPlan> {
+) -> Result<(ast::Statement, Params)> {
     let prepared = find(core, &dotted(name))?;
     let Statement::Sql(statement) = prepared.statement else {
         return Err(Error::unsupported("only queries can be executed by name"));
@@ -78,7 +87,7 @@ pub(super) async fn plan(
         };
         given.push(params::cast(&name, &value, declared.as_ref())?);
     }
-    core.plan_result(*statement, &Params::Positional(given)).await
+    Ok((*statement, Params::Positional(given)))
 }
 
 fn find(core: &SessionCore, name: &str) -> Result<Prepared> {

@@ -23,6 +23,17 @@ const SHORT: [(&str, &str); 6] = [
     ("target_partitions", "datafusion.execution.target_partitions"),
 ];
 
+/// Whether a commit waits until it is on disk.
+const SYNCHRONOUS_COMMIT: &str = "synchronous_commit";
+
+fn on_or_off(name: &str, value: &str) -> Result<bool> {
+    match value.to_ascii_lowercase().as_str() {
+        "on" | "true" | "1" | "yes" | "local" => Ok(true),
+        "off" | "false" | "0" | "no" => Ok(false),
+        _ => Err(Error::invalid(format!("{name} cannot be set to '{value}'")).with_hint("accepted are on and off")),
+    }
+}
+
 fn full_name(name: &str) -> String {
     let lower = name.to_ascii_lowercase();
     SHORT.iter().find(|(short, _)| *short == lower).map_or(lower, |(_, full)| (*full).to_owned())
@@ -40,6 +51,10 @@ pub(super) fn set(core: &Arc<SessionCore>, set: &Set) -> Result<QueryResult> {
         Set::SetTimeZone { value, .. } => ("timezone".to_owned(), text(value)?),
         other => return Err(Error::unsupported(format!("{other} is not supported"))),
     };
+    if name.eq_ignore_ascii_case(SYNCHRONOUS_COMMIT) {
+        core.work().set_waits(on_or_off(&name, &value)?);
+        return Ok(QueryResult::command("SET", None));
+    }
     let full = full_name(&name);
     core.change_state(|state| {
         let options = state.config_mut().options_mut();
@@ -58,6 +73,12 @@ pub(super) fn set(core: &Arc<SessionCore>, set: &Set) -> Result<QueryResult> {
 pub(super) fn reset(core: &Arc<SessionCore>, name: Option<&str>) -> Result<QueryResult> {
     let fresh = core.database().session();
     let defaults = fresh.config_options();
+    if name.is_none_or(|n| n.eq_ignore_ascii_case(SYNCHRONOUS_COMMIT)) {
+        core.work().set_waits(true);
+        if name.is_some() {
+            return Ok(QueryResult::command("RESET", None));
+        }
+    }
     core.change_state(|state| {
         let options = state.config_mut().options_mut();
         let Some(name) = name else {

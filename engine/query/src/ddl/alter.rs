@@ -20,6 +20,7 @@ use datafusion::sql::sqlparser::ast::{
     self, AlterColumnOperation, AlterTable, AlterTableOperation, CommentObject, Expr, ObjectName,
     RenameTableNameKind, TableConstraint, VisitMut, visit_expressions, visit_expressions_mut,
 };
+use futures::FutureExt;
 use triune_common::names::did_you_mean;
 use triune_common::{Error, ErrorKind, Result};
 use triune_storage::store::SchemaChange;
@@ -57,7 +58,7 @@ pub(crate) async fn run(core: &Arc<SessionCore>, alter: &AlterTable) -> Result<Q
         let Some((change, proof)) = apply(core, &plain, &mut next, operation).await? else { continue };
         // Mistakes in expressions show before anything is changed.
         transaction::scoped(core, create::verify_rules(core, &next, &plain)).await?;
-        core.database().store().alter_table(next.clone(), change).await?;
+        core.database().store().alter_table(next.clone(), change).boxed().await?;
         publish(core, &plain, &next).await?;
         if let Some(proof) = proof
             && let Err(error) = prove(core, &name, &proof).await
@@ -68,7 +69,7 @@ pub(crate) async fn run(core: &Arc<SessionCore>, alter: &AlterTable) -> Result<Q
                 Proof::Check(_) => SchemaChange::Definition,
                 Proof::NotNull(column) => SchemaChange::RetypeColumn { name: column.clone() },
             };
-            core.database().store().alter_table(back.clone(), change).await?;
+            core.database().store().alter_table(back.clone(), change).boxed().await?;
             publish(core, &plain, &back).await?;
             return Err(error);
         }
@@ -483,7 +484,7 @@ pub(crate) async fn comment(
         None => next.comment = text,
         Some(column) => find_mut(&mut next, &crate::parser::dotted(&column))?.comment = text,
     }
-    core.database().store().alter_table(next.clone(), SchemaChange::Definition).await?;
+    core.database().store().alter_table(next.clone(), SchemaChange::Definition).boxed().await?;
     publish(core, &qualified(&table)?.1, &next).await?;
     Ok(QueryResult::command(DONE, None))
 }

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::FieldRef;
 use datafusion::sql::sqlparser::ast::{self, CommentDef, CreateTableOptions, WrappedCollection};
+use futures::FutureExt;
 use triune_common::{Error, ErrorKind, Result};
 use triune_storage::catalog::{RelationEntry, RelationKind};
 use triune_storage::table::{ColumnDef, TableDef, TableOptions};
@@ -158,7 +159,7 @@ pub(crate) async fn table(
     let fields: Option<Vec<FieldRef>> = query.as_ref().map(|q| q.schema().fields().iter().cloned().collect());
     let def = definition(core, &name, &table, fields.as_deref()).await?;
     let store = core.database().store();
-    store.create_table(def.clone()).await?;
+    store.create_table(def.clone()).boxed().await?;
     let filled = match query {
         Some(plan) => {
             if plan.schema().fields().len() == def.columns.len() {
@@ -182,13 +183,13 @@ pub(crate) async fn table(
     match named {
         Ok((rows, replaced)) => {
             if let Some(old) = replaced {
-                store.drop_table(old).await?;
+                store.drop_table(old).boxed().await?;
             }
             Ok(QueryResult::command(DONE, rows))
         }
         Err(error) => {
             // What was made is not there; the first error is what the user has to know.
-            let _ = store.drop_table(def.id).await;
+            let _ = store.drop_table(def.id).boxed().await;
             Err(error)
         }
     }
@@ -216,7 +217,7 @@ async fn fill(
     let fields = dml::fields_of(plan, &result.schema());
     let transaction = core.database().store().begin();
     let rows = dml::fill(core, &transaction, def, name, result, &fields).await?;
-    transaction.commit(core.work().waits()).await?;
+    transaction.commit(core.work().waits()).boxed().await?;
     Ok(rows)
 }
 

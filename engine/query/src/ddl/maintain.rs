@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
 use datafusion::sql::sqlparser::ast::ObjectName;
+use futures::FutureExt;
 use triune_common::{Error, Result};
 use triune_lance::LanceVersion;
 use triune_storage::stamp::{CommitTs, TableId};
@@ -14,13 +15,13 @@ use crate::session::SessionCore;
 use crate::transaction;
 
 pub(crate) async fn checkpoint(core: &Arc<SessionCore>) -> Result<QueryResult> {
-    core.database().store().checkpoint().await?;
+    core.database().store().checkpoint().boxed().await?;
     Ok(QueryResult::command("CHECKPOINT", None))
 }
 
 pub(crate) async fn optimize(core: &Arc<SessionCore>, name: &ObjectName) -> Result<QueryResult> {
     let def = target::find(core, name, "OPTIMIZE")?;
-    core.database().store().optimize(def.id).await?;
+    core.database().store().optimize(def.id).boxed().await?;
     Ok(QueryResult::command("OPTIMIZE", None))
 }
 
@@ -31,7 +32,7 @@ pub(crate) async fn vacuum(core: &Arc<SessionCore>, name: Option<&ObjectName>) -
         None => core.database().catalog().tables().map(|t| t.id).collect(),
     };
     for table in tables {
-        core.database().store().vacuum(table).await?;
+        core.database().store().vacuum(table).boxed().await?;
     }
     Ok(QueryResult::command("VACUUM", None))
 }
@@ -56,7 +57,7 @@ pub(crate) async fn at_version(
                 .with_hint("write AT (VERSION => …) or AT (TIMESTAMP => …)"));
         }
     };
-    core.database().store().provider_at(table, at).await
+    core.database().store().provider_at(table, at).boxed().await
 }
 
 /// Puts the rows of an earlier version in the place of today's, as one commit.
@@ -65,7 +66,7 @@ pub(crate) async fn restore(
     name: &ObjectName,
     version: &LanceVersion,
 ) -> Result<QueryResult> {
-    transaction::write(core, || Box::pin(restore_now(core, name, version))).await
+    transaction::write(core, || restore_now(core, name, version).boxed()).await
 }
 
 async fn restore_now(

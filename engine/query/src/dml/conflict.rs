@@ -10,6 +10,7 @@ use arrow::array::{AsArray, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, UInt32Type};
 use datafusion::sql::sqlparser::ast::{self, Expr, VisitMut, VisitorMut};
+use futures::FutureExt;
 use triune_common::{Error, Result};
 
 use super::assign::to_column;
@@ -102,7 +103,7 @@ pub(super) async fn apply(sink: &mut Sink<'_>, update: &DoUpdate, proposed: Reco
     }
     let target = sink.target;
     let keys = target.keys_of(&proposed)?;
-    let stored = target.transaction.get(target.id(), &keys).await?;
+    let stored = target.transaction.get(target.id(), &keys).boxed().await?;
     if stored.num_rows() != proposed.num_rows() {
         return Err(Error::internal("a row that conflicts is not there"));
     }
@@ -149,6 +150,6 @@ pub(super) async fn apply(sink: &mut Sink<'_>, update: &DoUpdate, proposed: Reco
     let keys = target.keys_of(&old)?;
     sink.note(Some(&old), &new)?;
     sink.rows += count as u64;
-    target.transaction.update(target.id(), &keys, new).await?;
+    target.transaction.update(target.id(), &keys, new).boxed().await?;
     Ok(())
 }

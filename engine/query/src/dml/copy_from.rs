@@ -16,11 +16,11 @@ use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::catalog::TableProvider;
 use datafusion::physical_plan::execute_stream;
 use datafusion::sql::sqlparser::ast;
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use triune_common::{Error, Result};
 use triune_files::{ExternalTableSpec, FileKind, detect_kind, kind_of_path, open_table};
 
-use super::insert::{self, Conflict, Sink, always, in_row, named_places};
+use super::insert::{self, Conflict, Gathered, Sink, always, in_row, named_places};
 use super::target::Target;
 use super::{query, rows};
 use crate::params::Params;
@@ -33,7 +33,7 @@ use crate::transaction;
 const FILE: &str = "@file";
 
 pub(crate) async fn run(core: &Arc<SessionCore>, copy: &CopyFrom) -> Result<QueryResult> {
-    transaction::write(core, || Box::pin(apply(core, copy))).await
+    transaction::write(core, || apply(core, copy).boxed()).await
 }
 
 async fn apply(core: &Arc<SessionCore>, copy: &CopyFrom) -> Result<QueryResult> {
@@ -71,6 +71,7 @@ async fn apply(core: &Arc<SessionCore>, copy: &CopyFrom) -> Result<QueryResult> 
         conflict: &conflict,
         returning: None,
         touched: HashSet::new(),
+        gathered: Gathered::default(),
         rows: 0,
     };
     let mut offset = 0;
@@ -79,8 +80,9 @@ async fn apply(core: &Arc<SessionCore>, copy: &CopyFrom) -> Result<QueryResult> 
         let rows = insert::of_batch(core, &target, &rules, &places, &fields, &batch, &[], 0)
             .map_err(|e| in_row(locate(e, core, &target, &rules, &places, &fields, &batch), true, offset))?;
         offset += batch.num_rows();
-        sink.put(rows).await?;
+        sink.push(rows).await?;
     }
+    sink.finish().await?;
     Ok(QueryResult::command("COPY", Some(sink.rows)))
 }
 

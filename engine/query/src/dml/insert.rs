@@ -18,12 +18,13 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
-use arrow::compute::filter_record_batch;
+use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::FieldRef;
 use datafusion::sql::sqlparser::ast::{
     self, ConflictTarget, Insert, ObjectName, OnConflictAction, OnInsert, SetExpr, SqliteOnConflict,
     TableObject, With,
 };
+use futures::FutureExt;
 use triune_common::{Error, ErrorKind, Result};
 use triune_storage::key::Key;
 
@@ -218,6 +219,7 @@ pub(super) async fn run(
         conflict,
         returning: None,
         touched: HashSet::new(),
+        gathered: Gathered::default(),
         rows: 0,
     };
     let constants = match insert.source.as_deref() {
@@ -253,9 +255,10 @@ pub(super) async fn run(
             let batch_rows = batch.num_rows();
             let rows = of_batch(core, target, &rules, places, &fields, &batch, &generate, offset)
                 .map_err(|e| in_row(e, false, 0))?;
-            sink.put(rows).await?;
+            sink.push(rows).await?;
             offset += batch_rows;
         }
+        sink.finish().await?;
     }
     let (rows, returning) = (sink.rows, sink.returning);
     match returning {
@@ -357,10 +360,53 @@ pub(super) struct Sink<'a> {
     pub(super) returning: Option<Returning>,
     /// Keys that DO UPDATE met already.
     pub(super) touched: HashSet<Key>,
+    pub(super) gathered: Gathered,
     pub(super) rows: u64,
 }
 
+/// Small batches become large ones: a transaction takes many rows at once more cheaply than few at a time.
+#[derive(Debug, Default)]
+pub(super) struct Gathered {
+    batches: Vec<RecordBatch>,
+    rows: usize,
+}
+
+impl Gathered {
+    const ENOUGH: usize = 1 << 17;
+
+    /// The rows so far, when they are enough.
+    pub(super) fn add(&mut self, rows: RecordBatch) -> Result<Option<RecordBatch>> {
+        self.rows += rows.num_rows();
+        self.batches.push(rows);
+        if self.rows < Self::ENOUGH { Ok(None) } else { self.rest() }
+    }
+
+    pub(super) fn rest(&mut self) -> Result<Option<RecordBatch>> {
+        self.rows = 0;
+        match std::mem::take(&mut self.batches).as_slice() {
+            [] => Ok(None),
+            [one] => Ok(Some(one.clone())),
+            many => Ok(Some(concat_batches(&many[0].schema(), many)?)),
+        }
+    }
+}
+
 impl Sink<'_> {
+    /// [`Sink::put`] at some later time, at the latest with [`Sink::finish`].
+    pub(super) async fn push(&mut self, rows: RecordBatch) -> Result<()> {
+        match self.gathered.add(rows)? {
+            Some(rows) => self.put(rows).await,
+            None => Ok(()),
+        }
+    }
+
+    pub(super) async fn finish(&mut self) -> Result<()> {
+        match self.gathered.rest()? {
+            Some(rows) => self.put(rows).await,
+            None => Ok(()),
+        }
+    }
+
     pub(super) async fn put(&mut self, rows: RecordBatch) -> Result<()> {
         if rows.num_rows() == 0 {
             return Ok(());
@@ -370,7 +416,7 @@ impl Sink<'_> {
             Conflict::Nothing if self.target.def.has_rid() => self.insert(rows).await,
             Conflict::Nothing => {
                 let keys = self.target.keys_of(&rows)?;
-                let taken = self.target.transaction.existing(self.target.id(), &keys).await?;
+                let taken = self.target.transaction.existing(self.target.id(), &keys).boxed().await?;
                 let mut seen = HashSet::with_capacity(keys.len());
                 let keep: BooleanArray =
                     keys.iter().zip(taken).map(|(k, taken)| Some(!taken && seen.insert(k.to_owned()))).collect();
@@ -402,7 +448,7 @@ impl Sink<'_> {
                 if update.replaces && self.returning.is_none() {
                     return self.upsert(rows).await;
                 }
-                let taken = self.target.transaction.existing(self.target.id(), &keys).await?;
+                let taken = self.target.transaction.existing(self.target.id(), &keys).boxed().await?;
                 let taken = BooleanArray::from(taken);
                 let fresh = filter_record_batch(&rows, &arrow::compute::not(&taken)?)?;
                 let proposed = filter_record_batch(&rows, &taken)?;
@@ -419,7 +465,7 @@ impl Sink<'_> {
         let target = self.target;
         self.note(None, &rows)?;
         self.rows += rows.num_rows() as u64;
-        target.transaction.insert(target.id(), rows).await?;
+        target.transaction.insert(target.id(), rows).boxed().await?;
         Ok(())
     }
 
@@ -427,7 +473,7 @@ impl Sink<'_> {
         let target = self.target;
         self.note(None, &rows)?;
         self.rows += rows.num_rows() as u64;
-        target.transaction.upsert(target.id(), rows).await?;
+        target.transaction.upsert(target.id(), rows).boxed().await?;
         Ok(())
     }
 

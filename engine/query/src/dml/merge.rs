@@ -24,6 +24,7 @@ use datafusion::sql::sqlparser::ast::{
     MergeInsertKind, OutputClause, Query, SelectItem, TableFactor, TableWithJoins, UnaryOperator,
     WildcardAdditionalOptions, With,
 };
+use futures::FutureExt;
 use triune_common::{Error, ErrorKind, Result};
 
 use super::assign::to_column;
@@ -259,7 +260,7 @@ pub(super) async fn run(
             returning
                 .add(&target, &Written { old: Some(&old), extras, action: "DELETE", ..Written::default() })?;
         }
-        count += target.transaction.delete(target.id(), &target.old_keys(&batch)?).await?;
+        count += target.transaction.delete(target.id(), &target.old_keys(&batch)?).boxed().await?;
     }
     for updates in [true, false] {
         // The places of the values that each clause computed.
@@ -300,7 +301,7 @@ pub(super) async fn run(
                     let written = Written { old: Some(&old), new: Some(&new), extras, action: "UPDATE" };
                     returning.add(&target, &written)?;
                 }
-                target.transaction.update(target.id(), &target.old_keys(&batch)?, new).await?;
+                target.transaction.update(target.id(), &target.old_keys(&batch)?, new).boxed().await?;
             } else {
                 let mut sources = vec![Source::Omitted; target.def.columns.len()];
                 for (place, values) in given {
@@ -312,7 +313,7 @@ pub(super) async fn run(
                     let written = Written { new: Some(&new), extras, action: "INSERT", ..Written::default() };
                     returning.add(&target, &written)?;
                 }
-                target.transaction.insert(target.id(), new).await?;
+                target.transaction.insert(target.id(), new).boxed().await?;
             }
         }
     }

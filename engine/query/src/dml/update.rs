@@ -19,6 +19,7 @@ use datafusion::sql::sqlparser::ast::{
     self, Assignment, AssignmentTarget, Delete, Expr, FromTable, Query, SelectItem, SetExpr, TableWithJoins,
     Update, UpdateTableFromKind, With,
 };
+use futures::FutureExt;
 use triune_common::{Error, ErrorKind, Result};
 use triune_storage::key::Key;
 
@@ -294,7 +295,7 @@ pub(super) async fn update(
         if let Some(returning) = &mut returning {
             returning.add(&target, &Written { old: Some(&old), new: Some(&new), extras, ..Written::default() })?;
         }
-        target.transaction.update(target.id(), &keys, new).await?;
+        target.transaction.update(target.id(), &keys, new).boxed().await?;
     }
     match returning {
         Some(returning) => returning.finish(core, &target, params, &fields).await,
@@ -322,7 +323,7 @@ pub(super) async fn delete(
             returning.add(&target, &Written { old: Some(&old), extras, ..Written::default() })?;
         }
         let keys = target.old_keys(&found.batch)?;
-        count = target.transaction.delete(target.id(), &keys).await?;
+        count = target.transaction.delete(target.id(), &keys).boxed().await?;
     }
     match returning {
         Some(returning) => returning.finish(core, &target, params, &fields).await,

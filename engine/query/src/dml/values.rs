@@ -153,6 +153,11 @@ pub(super) fn spell_out(
                 Some(Cell::Value(ScalarValue::Utf8(Some(digits)))) if decimal => {
                     *cell = query::literal(Value::SingleQuotedString(digits));
                 }
+                // The planner knows no type for a parameter that stands alone.
+                Some(Cell::Value(value)) if is_placeholder(cell) => {
+                    *cell = literal_of(&value).unwrap_or_else(|| cast(cell, &column.field));
+                }
+                None if is_placeholder(cell) => *cell = cast(cell, &column.field),
                 _ => {}
             }
         }
@@ -165,29 +170,51 @@ pub(super) fn spell_out(
                 !matches!(constant, Some(Cell::Value(_)))
             })
         });
-        let type_name = crate::types::sql_type_name(&column.field);
         let castable = !column.field.data_type().is_nested()
             && !column.field.data_type().is_numeric()
             && !column.field.data_type().is_string();
         if mixed && (castable || decimal) {
-            let data_type = super::rows::expression(&format!("CAST(NULL AS {type_name})"));
-            let Ok(Expr::Nested(cast)) = data_type else { continue };
-            let Expr::Cast { data_type, .. } = *cast else { continue };
             for row in &mut values.rows {
                 if let Some(cell) = row.content.get_mut(at) {
-                    let inner = std::mem::replace(cell, query::literal(Value::Null));
-                    *cell = Expr::Cast {
-                        kind: CastKind::Cast,
-                        expr: Box::new(inner),
-                        data_type: data_type.clone(),
-                        array: false,
-                        format: None,
-                    };
+                    *cell = cast(cell, &column.field);
                 }
             }
         }
     }
     Ok(generate)
+}
+
+fn is_placeholder(cell: &Expr) -> bool {
+    match cell {
+        Expr::Nested(inner) => is_placeholder(inner),
+        Expr::Value(v) => matches!(v.value, Value::Placeholder(_)),
+        _ => false,
+    }
+}
+
+/// A parameter's value as it could be written out.
+fn literal_of(value: &ScalarValue) -> Option<Expr> {
+    Some(query::literal(match value {
+        value if value.is_null() => Value::Null,
+        ScalarValue::Int64(Some(n)) if *n >= 0 => Value::Number(n.to_string(), false),
+        ScalarValue::Utf8(Some(s)) => Value::SingleQuotedString(s.clone()),
+        ScalarValue::Boolean(Some(b)) => Value::Boolean(*b),
+        _ => return None,
+    }))
+}
+
+/// `CAST(cell AS …)` to a column's type.
+fn cast(cell: &Expr, field: &Field) -> Expr {
+    let type_name = crate::types::sql_type_name(field);
+    let template = super::rows::expression(&format!("CAST(NULL AS {type_name})"));
+    let data_type = match template {
+        Ok(Expr::Nested(inner)) => match *inner {
+            Expr::Cast { data_type, .. } => data_type,
+            _ => return cell.clone(),
+        },
+        _ => return cell.clone(),
+    };
+    Expr::Cast { kind: CastKind::Cast, expr: Box::new(cell.clone()), data_type, array: false, format: None }
 }
 
 /// Every row of a VALUES has as many cells as there are columns to fill.

@@ -1,24 +1,70 @@
-//! `COPY … TO`.
+//! `COPY … TO` and `COPY … FROM`.
 
+use datafusion::sql::sqlparser::ast::{self, Ident, ObjectName};
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::parser::IsOptional;
 use datafusion::sql::sqlparser::tokenizer::Token;
-use triune_common::{Error, Result};
+use triune_common::Result;
 
-use super::{StatementParser, position};
-use crate::statement::{CopyTo, Statement};
+use super::StatementParser;
+use crate::statement::{CopyFrom, CopyTo, Statement};
 
 impl StatementParser {
     /// ```sql
+    /// COPY table [(column, …)] FROM '…' [(FORMAT csv, HEADER true, …)]
     /// COPY {table | (query)} TO '…' [(FORMAT parquet, COMPRESSION zstd, …)]
     ///   [STORED AS format] [PARTITIONED BY (column, …)] [OPTIONS (key value, …)]
     /// ```
     pub(super) fn copy(&mut self) -> Result<Statement> {
         self.inner.next_token();
-        let query = self.relation_or_query()?;
-        if self.inner.peek_token_ref().token == Token::LParen || self.word_at(0, &["FROM"]) {
-            return Err(Error::unsupported("COPY … FROM is not supported yet")
-                .with_hint("read the file in place: SELECT * FROM 'file.parquet'")
-                .at(position(self.inner.peek_token_ref().span.start)));
+        if self.inner.peek_token_ref().token == Token::LParen
+            || self.word_at(0, &["SELECT", "WITH", "VALUES", "FROM"])
+        {
+            let query = self.relation_or_query()?;
+            return self.copy_to(query);
         }
+        let name = self.checked(|p| p.parse_object_name(false))?;
+        let columns = if self.inner.peek_token_ref().token == Token::LParen {
+            self.checked(|p| p.parse_parenthesized_column_list(IsOptional::Mandatory, false))?
+        } else {
+            vec![]
+        };
+        if self.consume_word("FROM") {
+            return self.copy_from(name, columns);
+        }
+        let mut query = super::query_of_relation(&name)?;
+        if !columns.is_empty() {
+            let list: Vec<String> = columns.iter().map(ToString::to_string).collect();
+            query = super::parse_query(&format!("SELECT {} FROM {name}", list.join(", ")))?;
+        }
+        self.copy_to(query)
+    }
+
+    fn copy_from(&mut self, table: ObjectName, columns: Vec<Ident>) -> Result<Statement> {
+        let source = self.text("the file")?;
+        let mut copy = CopyFrom { table, columns, source, format: None, options: Vec::new() };
+        loop {
+            let _ = self.inner.parse_keyword(Keyword::WITH) || self.consume_word("OPTIONS");
+            if self.inner.peek_token_ref().token == Token::LParen {
+                for (key, value) in self.option_list()? {
+                    if key.eq_ignore_ascii_case("format") {
+                        copy.format = Some(value);
+                    } else {
+                        copy.options.push((key, value));
+                    }
+                }
+            } else if self.consume_word("STORED") {
+                self.expect_word("AS")?;
+                copy.format = Some(self.word_or_text("a format")?);
+            } else if matches!(self.inner.peek_token_ref().token, Token::EOF | Token::SemiColon) {
+                return Ok(Statement::CopyFrom(Box::new(copy)));
+            } else {
+                return Err(self.unexpected("(FORMAT …), STORED AS or OPTIONS"));
+            }
+        }
+    }
+
+    fn copy_to(&mut self, query: Box<ast::Query>) -> Result<Statement> {
         self.expect_word("TO")?;
         let target = self.text("the target")?;
         let mut copy =

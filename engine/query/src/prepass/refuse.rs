@@ -12,18 +12,24 @@ use crate::parser::position;
 pub(super) fn statement(statement: &Statement) -> Result<()> {
     let error = match statement {
         Statement::CreateIndex(CreateIndex { .. }) => Error::unsupported("CREATE INDEX is not supported yet"),
-        Statement::Delete(Delete { .. }) => Error::unsupported("DELETE is not supported yet"),
-        Statement::Update(Update { .. }) => Error::unsupported("UPDATE is not supported yet"),
-        Statement::Merge(_) => Error::unsupported("MERGE is not supported yet"),
-        Statement::Truncate(_) => Error::unsupported("TRUNCATE is not supported yet"),
+        // They have a path of their own; what comes here stands within another statement.
+        Statement::Delete(Delete { .. }) => within("DELETE"),
+        Statement::Update(Update { .. }) => within("UPDATE"),
+        Statement::Merge(_) => within("MERGE"),
+        Statement::Truncate(_) => within("TRUNCATE"),
         Statement::StartTransaction { .. } | Statement::Commit { .. } | Statement::Rollback { .. } => {
-            Error::unsupported("transactions are not supported yet").with_hint("each statement stands alone")
+            Error::unsupported("transactions take no CHAIN and no modifiers")
         }
         Statement::Insert(insert) => return self::insert(insert),
         Statement::CreateTable(table) => return create_table(table),
         _ => return Ok(()),
     };
     Err(error.at(position(statement.span().start)))
+}
+
+fn within(what: &str) -> Error {
+    Error::unsupported(format!("{what} within another statement is not supported"))
+        .with_hint("write it as a statement of its own, in one transaction with the other")
 }
 
 fn insert(insert: &Insert) -> Result<()> {
@@ -121,8 +127,10 @@ pub(super) fn table_factor(factor: &TableFactor) -> Result<()> {
         return Ok(());
     };
     let at = position(factor.span().start);
-    let hints =
-        !with_hints.is_empty() || !index_hints.is_empty() || !partitions.is_empty() || json_path.is_some();
+    let hints = !with_hints.is_empty()
+        || !index_hints.is_empty()
+        || !partitions.is_empty()
+        || json_path.is_some();
     if hints {
         return Err(Error::unsupported(format!("hints and partitions after {name} are not supported")).at(at));
     }

@@ -74,7 +74,7 @@ fn function(f: &Function) -> Result<LanceVersion> {
     }
 }
 
-fn number(e: &Expr) -> Result<LanceVersion> {
+pub(crate) fn number(e: &Expr) -> Result<LanceVersion> {
     let found = match e {
         Expr::Value(v) => match &v.value {
             Value::Number(n, _) => n.parse().ok(),
@@ -97,7 +97,7 @@ fn literal_text(e: &Expr) -> Option<String> {
 }
 
 /// Without a zone, a time is UTC; a date is its first moment.
-fn timestamp(e: &Expr) -> Result<LanceVersion> {
+pub(crate) fn timestamp(e: &Expr) -> Result<LanceVersion> {
     let bad = || Error::invalid(format!("{e} is no timestamp")).with_hint(ACCEPTED);
     let text = literal_text(e).ok_or_else(bad)?;
     parse_time(&text).map(LanceVersion::Timestamp).ok_or_else(bad)

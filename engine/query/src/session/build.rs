@@ -14,11 +14,12 @@ use super::SessionCore;
 use crate::arithmetic::CheckedSum;
 use crate::catalog::{CATALOG, DEFAULT_SCHEMA, TriuneCatalog};
 use crate::database::Database;
+use crate::ddl::versions;
 use crate::{domain, rules};
 
 pub(super) fn session_state(database: &Arc<Database>, core: Weak<SessionCore>) -> SessionState {
     let catalogs = MemoryCatalogProviderList::new();
-    let _ = catalogs.register_catalog(CATALOG.to_owned(), Arc::new(TriuneCatalog::new(core)));
+    let _ = catalogs.register_catalog(CATALOG.to_owned(), Arc::new(TriuneCatalog::new(Weak::clone(&core))));
     // Ours come before DataFusion's own, which take every operator and aggregate that is left.
     let planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(VectorExprPlanner)];
     let config = config();
@@ -37,6 +38,7 @@ pub(super) fn session_state(database: &Arc<Database>, core: Weak<SessionCore>) -
         .with_physical_optimizer_rules(rules::physical_optimizer_rules())
         .build();
     register_functions(&mut state);
+    state.register_udtf(versions::NAME, Arc::new(versions::Versions(core)));
     follow_settings(&mut state, &options);
     state
 }
@@ -87,6 +89,7 @@ fn register_functions(state: &mut SessionState) {
     let scalars = triune_vector::scalar_functions()
         .into_iter()
         .chain(triune_timeseries::scalar_functions())
+        .chain(crate::ddl::types::functions())
         .chain([triune_search::marker_function()]);
     for function in scalars {
         // Registering fails only for registries that are read only, which this one is not.

@@ -6,8 +6,12 @@ use datafusion::catalog::TableProvider;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::Signature;
 
+use triune_storage::catalog::RelationKind;
+use triune_storage::table::{ColumnDef, TableDef};
+
 use super::SessionCore;
 use crate::catalog::DEFAULT_SCHEMA;
+use crate::ddl::show;
 use crate::types::sql_type_name;
 
 /// All relations that a session sees.
@@ -24,6 +28,10 @@ pub struct TableInfo {
     /// `external table`, `view` or `temporary table`.
     pub kind: &'static str,
     pub columns: Vec<ColumnInfo>,
+    /// Of a table of the database: its key, checks, options and comment, a line each.
+    pub notes: Vec<String>,
+    /// The statement that defines it, where there is one.
+    pub statement: Option<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -32,6 +40,9 @@ pub struct ColumnInfo {
     /// In SQL's words: `BIGINT`, `VECTOR(384)`.
     pub data_type: String,
     pub nullable: bool,
+    /// `GENERATED … AS IDENTITY`, or the DEFAULT as SQL.
+    pub default: Option<String>,
+    pub comment: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,7 +74,7 @@ pub struct FunctionInfo {
     pub description: String,
 }
 
-pub(super) async fn of_session(core: &Arc<SessionCore>) -> Names {
+pub(crate) async fn of_session(core: &Arc<SessionCore>) -> Names {
     let mut tables = Vec::new();
     for name in core.temporary_names() {
         if let Some(table) = core.temporary(&name) {
@@ -72,6 +83,8 @@ pub(super) async fn of_session(core: &Arc<SessionCore>) -> Names {
                 name,
                 kind: "temporary table",
                 columns: columns(table.as_ref()),
+                notes: vec![],
+                statement: None,
             });
         }
     }
@@ -80,6 +93,10 @@ pub(super) async fn of_session(core: &Arc<SessionCore>) -> Names {
     for (schema, entry) in &catalog.schemas {
         let provider = state.catalog_list().catalog(crate::CATALOG).and_then(|c| c.schema(schema));
         for (name, relation) in &entry.relations {
+            if let Some(def) = &relation.table {
+                tables.push(of_definition(schema, name, def));
+                continue;
+            }
             let table = match &provider {
                 Some(provider) => provider.table(name).await.ok().flatten(),
                 None => None,
@@ -89,6 +106,8 @@ pub(super) async fn of_session(core: &Arc<SessionCore>) -> Names {
                 name: name.clone(),
                 kind: relation.kind.label(),
                 columns: table.map(|t| columns(t.as_ref())).unwrap_or_default(),
+                notes: vec![],
+                statement: Some(relation.sql.clone()),
             });
         }
     }
@@ -96,11 +115,32 @@ pub(super) async fn of_session(core: &Arc<SessionCore>) -> Names {
     Names { tables }
 }
 
+/// A table of the database; nothing has to be opened for it.
+fn of_definition(schema: &str, name: &str, def: &TableDef) -> TableInfo {
+    let of = |c: &ColumnDef| ColumnInfo {
+        name: c.field.name().clone(),
+        data_type: sql_type_name(&c.field),
+        nullable: c.field.is_nullable(),
+        default: show::default_of(c),
+        comment: c.comment.clone(),
+    };
+    TableInfo {
+        schema: schema.to_owned(),
+        name: name.to_owned(),
+        kind: RelationKind::Table.label(),
+        columns: def.columns.iter().map(of).collect(),
+        notes: show::notes(def),
+        statement: Some(show::create_statement(schema, name, def)),
+    }
+}
+
 fn columns(table: &dyn TableProvider) -> Vec<ColumnInfo> {
     let of = |f: &Arc<arrow::datatypes::Field>| ColumnInfo {
         name: f.name().clone(),
         data_type: sql_type_name(f),
         nullable: f.is_nullable(),
+        default: None,
+        comment: None,
     };
     table.schema().fields().iter().map(of).collect()
 }

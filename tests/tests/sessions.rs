@@ -1,0 +1,286 @@
+//! Several sessions on one database: nothing is lost, a statement sees one snapshot, conflicts are told.
+
+use std::sync::Arc;
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::compute::concat_batches;
+use arrow::datatypes::Int64Type;
+use arrow::util::pretty::pretty_format_batches;
+use datafusion::common::ScalarValue;
+use datafusion::common::runtime::SpawnedTask;
+use triune_common::{ErrorKind, Result};
+use triune_query::{Database, Params, Session, Tag};
+
+/// Planning recurses.
+fn run<F: Future<Output = ()> + Send + 'static>(test: F) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_stack_size(32 << 20)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async { SpawnedTask::spawn(test).join().await.unwrap() });
+}
+
+async fn rows(session: &Session, sql: &str) -> Result<Vec<RecordBatch>> {
+    session.execute(sql).await?.collect().await
+}
+
+async fn number(session: &Session, sql: &str) -> i64 {
+    let batches = rows(session, sql).await.unwrap();
+    let all = concat_batches(&batches[0].schema(), &batches).unwrap();
+    arrow::compute::cast(all.column(0), &arrow::datatypes::DataType::Int64).unwrap().as_primitive::<Int64Type>().value(0)
+}
+
+async fn run_all(session: &Session, statements: &[&str]) {
+    for sql in statements {
+        rows(session, sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+    }
+}
+
+#[test]
+fn concurrent_increments_are_all_kept() {
+    run(async {
+        let database = Database::open(None).await.unwrap();
+        run_all(&database.session(), &[
+            "CREATE TABLE t (id INT PRIMARY KEY, v BIGINT)",
+            "INSERT INTO t VALUES (1, 0), (2, 0)",
+        ])
+        .await;
+        const EACH: usize = 25;
+        let tasks: Vec<_> = (0..4)
+            .map(|n| {
+                let session = database.session();
+                SpawnedTask::spawn(async move {
+                    let mut done = 0;
+                    // More often than a statement is retried by itself, others may win.
+                    while done < EACH {
+                        // One through the planner, one by key.
+                        let sql = if n % 2 == 0 {
+                            "UPDATE t SET v = v + 1 WHERE id <= 2"
+                        } else {
+                            "UPDATE t SET v = t.v + 1 WHERE id IN (SELECT id FROM t)"
+                        };
+                        match rows(&session, sql).await {
+                            Ok(_) => done += 1,
+                            Err(e) => assert_eq!(e.kind(), ErrorKind::Conflict, "{e}"),
+                        }
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.join().await.unwrap();
+        }
+        let session = database.session();
+        assert_eq!(number(&session, "SELECT min(v) FROM t").await, 4 * EACH as i64);
+        assert_eq!(number(&session, "SELECT max(v) FROM t").await, 4 * EACH as i64);
+    });
+}
+
+#[test]
+fn a_statement_reads_one_snapshot_through_views_and_sub_queries() {
+    run(async {
+        let database = Database::open(None).await.unwrap();
+        run_all(&database.session(), &[
+            "CREATE TABLE a (id INT PRIMARY KEY, v BIGINT)",
+            "CREATE TABLE b (id INT PRIMARY KEY, v BIGINT)",
+            "INSERT INTO a VALUES (1, 1000)",
+            "INSERT INTO b VALUES (1, 1000)",
+            "CREATE VIEW total AS SELECT (SELECT v FROM a) + (SELECT v FROM b) AS s",
+        ])
+        .await;
+        let writer = {
+            let session = database.session();
+            SpawnedTask::spawn(async move {
+                for n in 0..40 {
+                    let by = n % 7;
+                    run_all(&session, &["BEGIN"]).await;
+                    rows(&session, &format!("UPDATE a SET v = v - {by}")).await.unwrap();
+                    rows(&session, &format!("UPDATE b SET v = v + {by}")).await.unwrap();
+                    run_all(&session, &["COMMIT"]).await;
+                }
+            })
+        };
+        let session = database.session();
+        for _ in 0..40 {
+            let sql = "SELECT (SELECT s FROM total) * 10000 + (SELECT v FROM a) + (SELECT v FROM b)";
+            assert_eq!(number(&session, sql).await, 2000 * 10000 + 2000);
+        }
+        writer.join().await.unwrap();
+    });
+}
+
+#[test]
+fn a_conflict_shows_at_commit_and_leaves_no_transaction() {
+    run(async {
+        let database = Database::open(None).await.unwrap();
+        let (one, two) = (database.session(), database.session());
+        run_all(&one, &["CREATE TABLE t (id INT PRIMARY KEY, v INT)", "INSERT INTO t VALUES (1, 1)"]).await;
+        run_all(&one, &["BEGIN", "UPDATE t SET v = 10 WHERE id = 1"]).await;
+        // Not seen before the commit.
+        assert_eq!(number(&two, "SELECT v FROM t").await, 1);
+        run_all(&two, &["UPDATE t SET v = 20 WHERE id = 1"]).await;
+        assert_eq!(number(&one, "SELECT v FROM t").await, 10);
+        let error = rows(&one, "COMMIT").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict);
+        let text = format!("{} {}", error.message(), error.hint().unwrap_or_default());
+        assert!(text.contains("40001"), "{text}");
+        assert_eq!(number(&one, "SELECT v FROM t").await, 20);
+        assert_eq!(rows(&one, "ROLLBACK").await.unwrap_err().kind(), ErrorKind::Invalid);
+
+        // Two transactions that take one key.
+        run_all(&one, &["BEGIN", "INSERT INTO t VALUES (2, 0)"]).await;
+        run_all(&two, &["BEGIN", "INSERT INTO t VALUES (2, 0)", "COMMIT"]).await;
+        assert!(rows(&one, "COMMIT").await.is_err());
+        assert_eq!(number(&one, "SELECT count(*) FROM t").await, 2);
+    });
+}
+
+#[test]
+fn a_statement_that_is_dropped_half_way_leaves_nothing() {
+    run(async {
+        let database = Database::open(None).await.unwrap();
+        let session = database.session();
+        run_all(&session, &["CREATE TABLE t (id BIGINT PRIMARY KEY)", "BEGIN", "INSERT INTO t VALUES (1)"]).await;
+        // Dropped after some polls, at whatever place it has come to.
+        for polls in 1..40 {
+            let mut running = Box::pin(session.execute("INSERT INTO t SELECT value + 10 FROM generate_series(1, 300000)"));
+            let mut left = polls;
+            let done = std::future::poll_fn(|cx| {
+                let polled = running.as_mut().poll(cx);
+                left -= 1;
+                if polled.is_ready() {
+                    return std::task::Poll::Ready(true);
+                }
+                if left == 0 { std::task::Poll::Ready(false) } else { std::task::Poll::Pending }
+            })
+            .await;
+            drop(running);
+            let expected = if done { 300_001 } else { 1 };
+            assert_eq!(number(&session, "SELECT count(*) FROM t").await, expected, "{polls} polls");
+            if done {
+                break;
+            }
+        }
+        run_all(&session, &["ROLLBACK"]).await;
+        assert_eq!(number(&session, "SELECT count(*) FROM t").await, 0);
+    });
+}
+
+/// What a statement answers: its rows or its count.
+async fn answer(session: &Session, sql: &str, params: &Params) -> String {
+    match session.execute_with(sql, params).await {
+        Ok(result) => {
+            let tag = result.tag().clone();
+            let schema = result.schema();
+            let names: Vec<String> =
+                schema.fields().iter().map(|f| format!("{} {}", f.name(), f.data_type())).collect();
+            let batches = result.collect().await.unwrap();
+            match tag {
+                Tag::Command { name, rows } => format!("{name} {rows:?}"),
+                _ => format!("{names:?}\n{}", pretty_format_batches(&batches).unwrap()),
+            }
+        }
+        Err(e) => format!("{}: {}", e.kind(), e.message()),
+    }
+}
+
+/// The short path and the planner give the same answers. A condition that says nothing leads a statement to the planner.
+#[test]
+fn the_short_path_answers_as_the_planner_does() {
+    run(async {
+        let made = [
+            "CREATE TABLE t (id INT PRIMARY KEY, name TEXT DEFAULT 'none', v DOUBLE CHECK (v < 100), d DECIMAL(6, 2), n SMALLINT NOT NULL)",
+            "CREATE TABLE p (a BIGINT, b TEXT, v INT, PRIMARY KEY (a, b))",
+            "INSERT INTO t VALUES (1, 'one', 1.5, 1.25, 1), (2, 'two', NULL, 7, 2), (-3, NULL, 0, NULL, 3)",
+            "INSERT INTO p VALUES (1, 'x', 1), (1, 'y', 2), (2, 'x', 3)",
+        ];
+        let database = Database::open(None).await.unwrap();
+        let other = Database::open(None).await.unwrap();
+        let (short, planned) = (database.session(), other.session());
+        run_all(&short, &made).await;
+        run_all(&planned, &made).await;
+        let int = |n: i64| ScalarValue::Int64(Some(n));
+        let text = |s: &str| ScalarValue::Utf8(Some(s.to_owned()));
+        let cases: Vec<(&str, Vec<ScalarValue>)> = vec![
+            ("SELECT * FROM t WHERE id = $1", vec![int(1)]),
+            ("SELECT * FROM t WHERE id = $1", vec![int(9)]),
+            ("SELECT * FROM t WHERE id = $1", vec![int(5_000_000_000)]),
+            ("SELECT * FROM t WHERE id = $1", vec![ScalarValue::Int64(None)]),
+            ("SELECT v AS x, t.name, d FROM t WHERE t.id = $1", vec![int(-3)]),
+            ("SELECT name FROM t AS u WHERE u.id = -3", vec![]),
+            ("SELECT name FROM t WHERE (id = 2)", vec![]),
+            ("SELECT nope FROM t WHERE id = 2", vec![]),
+            ("SELECT v FROM p WHERE b = $2 AND a = $1", vec![int(1), text("y")]),
+            ("SELECT v FROM p WHERE a = $1", vec![int(2)]),
+            ("UPDATE t SET v = $2, name = DEFAULT WHERE id = $1", vec![int(1), ScalarValue::Float64(Some(2.5))]),
+            ("UPDATE t SET v = $2 WHERE id = $1", vec![int(1), ScalarValue::Float64(Some(1000.0))]),
+            ("UPDATE t SET n = NULL WHERE id = 1", vec![]),
+            ("UPDATE t SET d = 12.345, n = '7' WHERE id = 2", vec![]),
+            ("UPDATE t SET n = 70000 WHERE id = 2", vec![]),
+            ("UPDATE t SET id = 50 WHERE id = 2", vec![]),
+            ("UPDATE t SET id = 1 WHERE id = 50", vec![]),
+            ("UPDATE t SET name = 'x' WHERE id = 404", vec![]),
+            ("UPDATE p SET v = $3 WHERE a = $1 AND b = $2", vec![int(1), text("x"), int(77)]),
+            ("DELETE FROM p WHERE a = $1 AND b = $2", vec![int(1), text("x")]),
+            ("DELETE FROM p WHERE a = $1 AND b = $2", vec![int(1), text("x")]),
+            ("DELETE FROM t WHERE id = $1", vec![int(1)]),
+            ("DELETE FROM t WHERE id = $1", vec![text("x")]),
+        ];
+        for (sql, values) in cases {
+            let params = if values.is_empty() { Params::None } else { Params::Positional(values) };
+            let quick = answer(&short, sql, &params).await;
+            let slow = answer(&planned, &format!("{sql} AND 1 = 1"), &params).await;
+            // An empty result may come as no batch or as an empty one.
+            assert_eq!(quick, slow, "{sql}");
+            for table in ["t", "p"] {
+                let all = format!("SELECT * FROM {table} ORDER BY 1, 2");
+                assert_eq!(
+                    answer(&short, &all, &Params::None).await,
+                    answer(&planned, &all, &Params::None).await,
+                    "after {sql}"
+                );
+            }
+        }
+    });
+}
+
+#[test]
+fn upserts_by_parameters_answer_as_inserts_and_updates_do() {
+    run(async {
+        let database: Arc<Database> = Database::open(None).await.unwrap();
+        let session = database.session();
+        run_all(&session, &["CREATE TABLE t (id BIGINT PRIMARY KEY, v BIGINT)"]).await;
+        let mut model = std::collections::BTreeMap::new();
+        for n in 0..200_i64 {
+            let (id, v) = (n * 37 % 50, n);
+            let params = Params::Positional(vec![ScalarValue::Int64(Some(id)), ScalarValue::Int64(Some(v))]);
+            let sql = "INSERT INTO t VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET v = excluded.v";
+            session.execute_with(sql, &params).await.unwrap();
+            model.insert(id, v);
+        }
+        let all = rows(&session, "SELECT id, v FROM t ORDER BY id").await.unwrap();
+        let all = concat_batches(&all[0].schema(), &all).unwrap();
+        let found: Vec<(i64, i64)> = all
+            .column(0)
+            .as_primitive::<Int64Type>()
+            .values()
+            .iter()
+            .copied()
+            .zip(all.column(1).as_primitive::<Int64Type>().values().iter().copied())
+            .collect();
+        assert_eq!(found, model.into_iter().collect::<Vec<_>>());
+        run_all(&session, &[
+            "PREPARE put (BIGINT, BIGINT) AS INSERT INTO t VALUES ($1, $2)",
+            "EXECUTE put (1000, 1)",
+            "PREPARE got AS SELECT v FROM t WHERE id = $1",
+            "PREPARE gone AS DELETE FROM t WHERE id = $1",
+        ])
+        .await;
+        assert_eq!(number(&session, "EXECUTE got (1000)").await, 1);
+        assert!(rows(&session, "EXECUTE put (1000, 2)").await.is_err());
+        run_all(&session, &["EXECUTE gone (1000)"]).await;
+        assert_eq!(number(&session, "SELECT count(*) FROM t WHERE id = 1000").await, 0);
+    });
+}
