@@ -43,7 +43,7 @@ fn address(id: i64) -> u64 {
 
 /// What is hidden: nothing of the last fragment, a run and scattered rows of the others.
 fn hidden(id: i64) -> bool {
-    (3_000..5_500).contains(&id) || (id < 18_000 && Numbers(id as u64).next() % 50 == 0)
+    (3_000..5_500).contains(&id) || (id < 18_000 && Numbers(id as u64).next().is_multiple_of(50))
 }
 
 fn mask(hidden: impl Fn(i64) -> bool) -> Arc<RoaringTreemap> {
@@ -60,7 +60,7 @@ fn visible(hidden: impl Fn(i64) -> bool) -> RecordBatch {
     filter_record_batch(&all, &keep).unwrap()
 }
 
-async fn both(table: &Arc<LanceProvider>, want: RecordBatch, partitions: usize) -> SessionContext {
+fn both(table: &Arc<LanceProvider>, want: RecordBatch, partitions: usize) -> SessionContext {
     let ctx = session(partitions, 1000);
     register(&ctx, "t", Arc::clone(table) as _);
     let memory = MemTable::try_new(want.schema(), vec![vec![want]]).unwrap();
@@ -80,7 +80,7 @@ async fn queries_give_the_visible_rows() {
     let small = files.with_cache(Some(&Arc::new(ColumnCache::new(1200 << 10))));
     let ways = [(1, &files), (3, &files), (1, &large), (3, &large), (2, &small), (2, &small)];
     for (partitions, table) in ways {
-        let ctx = both(table, want.clone(), partitions).await;
+        let ctx = both(table, want.clone(), partitions);
         for sql in [
             "SELECT * FROM t ORDER BY id",
             "SELECT id FROM t ORDER BY id",
@@ -114,7 +114,7 @@ async fn counts_are_exact_and_known_without_reading() {
     let place = place().await;
     let table = place.open().await.with_mask(mask(hidden)).unwrap();
     let want = visible(hidden).num_rows();
-    let ctx = both(&table, visible(hidden), 3).await;
+    let ctx = both(&table, visible(hidden), 3);
     let counted = plan(&ctx, "SELECT count(*) FROM t").await;
     assert!(find::<LanceScanExec>(&counted).is_none(), "{}", text(counted.as_ref()));
     let scan = find::<LanceScanExec>(&plan(&ctx, "SELECT id FROM t").await).unwrap();

@@ -151,10 +151,6 @@ impl KeyIndex {
         self.files.iter().map(|f| f.meta.bytes).sum()
     }
 
-    pub(crate) fn file(&self, name: &str) -> Option<&Arc<KeyFile>> {
-        self.files.iter().find(|f| f.meta.file == name).map(|f| &f.file)
-    }
-
     /// Reads all key files and checks their contents against their checksums.
     pub fn verify(&self) -> Result<()> {
         self.files.iter().try_for_each(|f| f.file.verify())
@@ -183,7 +179,6 @@ impl KeyIndex {
             i -= 1;
             let run = self.runs[i];
             if probe.high <= run.last() {
-                #[expect(clippy::cast_possible_truncation, reason = "below `rows`, a u32")]
                 found(address(run.fragment, (probe.high - run.start) as u32))?;
             }
         }

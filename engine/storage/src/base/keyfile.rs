@@ -69,7 +69,6 @@ impl Probe {
             KeyRef::Int(i) => Self { high: i, low: 0 },
             KeyRef::Bytes(b) => {
                 let hash = XxHash3_128::oneshot_with_seed(seed, b);
-                #[expect(clippy::cast_possible_truncation, reason = "the two halves of the hash")]
                 Self { high: (hash >> 64) as u64, low: hash as u64 }
             }
         }
@@ -256,7 +255,6 @@ impl KeyFile {
                 let (words, _) = self.all()[section..section + 4 * self.rows].as_chunks::<4>();
                 u32::from_le_bytes(words[i])
             }
-            #[expect(clippy::cast_possible_truncation, reason = "a file has less than 2³² rows")]
             None => i as u32,
         }
     }
@@ -294,7 +292,6 @@ impl KeyFile {
                 return high;
             }
             let share = u128::from(key - below) * (high - 1 - low) as u128 / u128::from(above - below);
-            #[expect(clippy::cast_possible_truncation, reason = "below high - low, a usize")]
             let guess = low + share as usize;
             // A little around the guess, where even keys lie.
             let margin = (high - low) / 256 + 4;

@@ -25,7 +25,7 @@ use triune_common::{Error, Result};
 
 use super::sorted::sorted;
 use super::write::{
-    KeySink, ROWS_PER_FILE, SORT_MEMORY, blocking, check_columns, merge, merge_worthwhile, not_empty,
+    KeySink, ROWS_PER_FILE, SORT_MEMORY, ahead, blocking, check_columns, merge, merge_worthwhile, not_empty,
     sync_folder, with_keys, write_deletes,
 };
 use super::{Base, BaseState, BaseTable, DeleteLog, address};
@@ -130,7 +130,6 @@ impl Moves {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the two halves of an address")]
 fn split(address: u64) -> (u32, u32) {
     ((address >> 32) as u32, address as u32)
 }
@@ -209,7 +208,7 @@ impl Base {
         let rows = match not_empty(rows).await? {
             Some(rows) => {
                 check_columns(table, &rows)?;
-                Some(with_keys(rows, Arc::clone(table), Arc::clone(&sink)))
+                Some(ahead(with_keys(rows, Arc::clone(table), Arc::clone(&sink))))
             }
             None => None,
         };

@@ -257,7 +257,7 @@ async fn reads_of_single_rows_come_from_the_cache() {
     let t = elapsed();
     assert_eq!(base.intersects(&keys(&base, By::Int, &all)), None);
     println!("intersects of {rows} new keys: {:.1} ms", (elapsed() - t) * 1e3);
-    let ctx = datafusion::prelude::SessionContext::new();
+    let ctx = datafusion::prelude::SessionContext::new_with_config(Default::default());
     for _ in 0..3 {
         let t = elapsed();
         let provider = base.provider(CommitTs::MAX).unwrap().unwrap();

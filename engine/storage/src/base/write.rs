@@ -6,7 +6,7 @@ use arrow::array::RecordBatch;
 use datafusion::common::DataFusionError;
 use datafusion::common::runtime::SpawnedTask;
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::stream::{RecordBatchReceiverStreamBuilder, RecordBatchStreamAdapter};
 use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use triune_common::{Error, ErrorKind, Result};
@@ -32,6 +32,9 @@ const MERGE_ROWS: u64 = 16 << 20;
 
 /// Bytes for sorting, where the table has a CLUSTER BY; more goes to temporary files.
 pub(super) const SORT_MEMORY: usize = 256 << 20;
+
+/// Batches that wait for Lance.
+const BATCHES_AHEAD: usize = 8;
 
 /// What goes with an append.
 #[derive(Debug, Clone, Copy)]
@@ -63,7 +66,7 @@ impl Base {
             check_columns(table, &rows)?;
             let rows = sorted(rows, &table.cluster_by, SORT_MEMORY)?;
             let sink = Arc::new(Mutex::new(KeySink::new(table, state.seed, state.next_file)));
-            let rows = with_keys(rows, Arc::clone(table), Arc::clone(&sink));
+            let rows = ahead(with_keys(rows, Arc::clone(table), Arc::clone(&sink)));
             let at = self.provider.as_deref();
             let commit = table.lance.append_at(&table.url, at, rows, ROWS_PER_FILE).await?;
             let sink = std::mem::replace(&mut *sink.lock(), KeySink::new(table, 0, 0));
@@ -365,6 +368,22 @@ pub(super) fn with_keys(
         }
     });
     Box::pin(RecordBatchStreamAdapter::new(schema, rows))
+}
+
+/// The same rows, gathered while Lance encodes those before them.
+pub(super) fn ahead(mut rows: SendableRecordBatchStream) -> SendableRecordBatchStream {
+    let mut builder = RecordBatchReceiverStreamBuilder::new(rows.schema(), BATCHES_AHEAD);
+    let to = builder.tx();
+    builder.spawn(async move {
+        while let Some(batch) = rows.next().await {
+            // Nobody reads on: the write has failed.
+            if to.send(batch).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    });
+    builder.build()
 }
 
 pub(super) async fn blocking<T: Send + 'static>(

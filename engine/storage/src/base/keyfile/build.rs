@@ -67,11 +67,6 @@ impl KeyFileBuilder {
         self.ordinals.push(ordinal);
     }
 
-    /// The integer keys so far, in the order of the rows.
-    pub(crate) fn ints(&self) -> &[u64] {
-        &self.highs
-    }
-
     /// Sorts the keys, writes the file and fsyncs it. The folder is the caller's to fsync.
     ///
     /// Errors: resources if the disk is full, invalid for 2³² rows or more.

@@ -56,12 +56,10 @@ pub(super) fn mix(key: u64) -> u64 {
     h ^ (h >> 31)
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the quotient is below `blocks`")]
 fn block_of(hash: u64, blocks: usize) -> usize {
     (((hash >> 32) * blocks as u64) >> 32) as usize
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the lower half of the hash")]
 fn bit(hash: u64, salt: u32) -> u32 {
     1 << ((hash as u32).wrapping_mul(salt) >> 27)
 }
