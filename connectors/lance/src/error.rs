@@ -112,6 +112,10 @@ fn describe(error: &LanceError) -> Error {
 
 /// The kind that the common classification finds in a text.
 fn by_text(message: &str) -> Error {
+    // Writers of files that are not ours pass the system's words on.
+    if ["No space left on device", "Disk quota exceeded", "os error 28)"].iter().any(|t| message.contains(t)) {
+        return Error::new(ErrorKind::Resources, format!("the disk is full: {message}"));
+    }
     Error::from(DataFusionError::Execution(message.to_owned()))
 }
 
@@ -178,6 +182,8 @@ mod tests {
             "no such column"
         );
         assert_eq!(tidy("a, x/y.rs:1:2: b, z.rs:3:4"), "a: b");
+        let full = by_text("cannot write: No space left on device (os error 28)");
+        assert_eq!(full.kind(), ErrorKind::Resources);
         assert_eq!(tidy("plain text, with a comma."), "plain text, with a comma");
         assert_eq!(tidy("main.rs:3"), "main.rs:3");
         let s3 = "status code: 404 Not Found: <?xml version=\"1.0\"?>\n<Error><Code>NoSuchBucket</Code>\

@@ -270,3 +270,174 @@ async fn reads_of_single_rows_come_from_the_cache() {
     let (hits, _) = table.lance.columns().counts();
     assert!(hits > 10_000, "{hits}");
 }
+
+/// All rows as a scan gives them: columns `id` and `n`.
+async fn scanned(base: &Base, at: CommitTs) -> Vec<(i64, i64)> {
+    use datafusion::catalog::TableProvider;
+    let Some(provider) = base.provider(at).unwrap() else { return Vec::new() };
+    let ctx = datafusion::prelude::SessionContext::new_with_config(
+        datafusion::prelude::SessionConfig::new().with_target_partitions(1),
+    );
+    let plan = provider.scan(&ctx.state(), Some(&vec![0, 2]), &[], None).await.unwrap();
+    let read = datafusion::physical_plan::collect(plan, ctx.task_ctx()).await.unwrap();
+    let pairs = read.iter().flat_map(|b| {
+        let (k, n) = (b.column(0).as_primitive::<Int64Type>(), b.column(1).as_primitive::<Int64Type>());
+        k.values().iter().copied().zip(n.values().iter().copied()).collect::<Vec<_>>()
+    });
+    pairs.collect()
+}
+
+#[tokio::test]
+async fn rows_lie_in_the_order_of_cluster_by() {
+    let dir = tempfile::tempdir().unwrap();
+    let def = TableDef { cluster_by: vec!["n".to_owned()], ..definition(By::Int) };
+    let table = table(dir.path(), &def);
+    let base = Base::empty(&table, BaseState::empty(&SystemRng::new())).unwrap();
+    let rows = |from: u64| -> Vec<(u64, i64)> {
+        (from..from + 500).map(|k| (k, (k * 7919 % 1009) as i64)).collect()
+    };
+    let base = base.append(stream(vec![batch(By::Int, &rows(0))]), at(1)).await.unwrap();
+    let base = base.append(stream(vec![batch(By::Int, &rows(500))]), at(2)).await.unwrap();
+    let before = scanned(&base, CommitTs::MAX).await;
+    assert!(before[..500].is_sorted_by_key(|(_, n)| *n) && before[500..].is_sorted_by_key(|(_, n)| *n));
+    assert!(!before.is_sorted_by_key(|(_, n)| *n));
+
+    let address = |base: &Base, k| base.find(key(base, By::Int, k).as_ref());
+    base.deletes().mark(address(&base, 3).unwrap(), CommitTs(2));
+    base.deletes().mark(address(&base, 4).unwrap(), CommitTs(3));
+    let options = RewriteOptions { everything: true, ..RewriteOptions::new(CommitTs(2)) };
+    let made = base.rewrite(&options).await.unwrap().unwrap();
+    // While it ran, and before it was published.
+    base.deletes().mark(address(&base, 700).unwrap(), CommitTs(4));
+    let old = address(&base, 800).unwrap();
+    let base = made.catch_up();
+    assert_eq!(made.address(old), address(&base, 800));
+    assert_eq!(base.rows(), 999, "one row had ended before the checkpoint");
+    let after = scanned(&base, CommitTs::MAX).await;
+    assert!(after.is_sorted_by_key(|(_, n)| *n));
+    let mut ids: Vec<i64> = after.iter().map(|(k, _)| *k).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, (0..1000).filter(|k| ![3, 4, 700].contains(k)).collect::<Vec<_>>());
+    assert_eq!(scanned(&base, CommitTs(3)).await.len(), 998);
+    assert!(
+        base.rewrite(&RewriteOptions { small_rows: 0, ..RewriteOptions::new(CommitTs(2)) })
+            .await
+            .unwrap()
+            .is_none()
+    );
+}
+
+#[tokio::test]
+async fn columns_change_and_the_old_base_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let old = definition(By::Text);
+    let table = table(dir.path(), &old);
+    let base = Base::empty(&table, BaseState::empty(&SystemRng::new())).unwrap();
+    let rows: Vec<(u64, i64)> = (0..300).map(|k| (k * 3, k as i64)).collect();
+    let base = base.append(stream(vec![batch(By::Text, &rows)]), at(5)).await.unwrap();
+    base.deletes().mark(base.find(key(&base, By::Text, 6).as_ref()).unwrap(), CommitTs(9));
+
+    let mut new = old.clone();
+    new.columns.remove(0);
+    new.columns[1].field = Field::new("n", DataType::Utf8, true);
+    let into = self::table(dir.path(), &new);
+    let map: MapRows = Arc::new(|rows| {
+        let n = arrow::compute::cast(rows.column(2), &DataType::Utf8)?;
+        Ok(RecordBatch::try_from_iter([("name", Arc::clone(rows.column(1))), ("n", n)])?)
+    });
+    let made = base.convert(&into, map, CommitTs(5)).await.unwrap();
+    let changed = made.catch_up();
+    assert_eq!(changed.provider(CommitTs(8)).unwrap().unwrap().rows(), 300);
+    assert_eq!(changed.provider(CommitTs(9)).unwrap().unwrap().rows(), 299);
+    let find = |k: &str| {
+        let column = Arc::new(StringArray::from(vec![k])) as ArrayRef;
+        changed.find(into.codec().encode(&[column]).unwrap().get(0))
+    };
+    assert!(find("name-6").is_none() && find("name-7").is_none());
+    let row = changed.fetch(&[find("name-9").unwrap()], &[1, 0]).await.unwrap();
+    assert_eq!(row.column(0).as_string::<i32>().value(0), "3");
+    // The old one answers as before, also after it was opened again.
+    assert_eq!(scanned(&base, CommitTs(8)).await.len(), 300);
+    let again = base.state().clone().open(&table).await.unwrap();
+    assert_eq!(scanned(&again, CommitTs(8)).await.len(), 300);
+    let again = changed.state().clone().open(&into).await.unwrap();
+    assert_eq!(again.rows(), 300);
+
+    let failing: MapRows = Arc::new(|_| Err(Error::invalid("no such cast")));
+    let error = base.convert(&into, failing, CommitTs(5)).await.unwrap_err();
+    assert_eq!((error.kind(), error.message()), (ErrorKind::Invalid, "no such cast"));
+}
+
+#[tokio::test]
+async fn many_small_appends_make_few_key_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let table = table(dir.path(), &definition(By::Int));
+    let mut base = Base::empty(&table, BaseState::empty(&SystemRng::new())).unwrap();
+    for i in 0..30u64 {
+        let rows: Vec<(u64, i64)> = (0..10).map(|k| ((k * 37 + i) * 2, i as i64)).collect();
+        base = base.append(stream(vec![batch(By::Int, &rows)]), at(i + 1)).await.unwrap();
+        assert!(base.keys().files() < 10, "{} files after {i} appends", base.keys().files());
+    }
+    let all: Vec<u64> = (0..30).flat_map(|i| (0..10).map(move |k| (k * 37 + i) * 2)).collect();
+    assert!(base.find_many(&keys(&base, By::Int, &all)).iter().all(Option::is_some));
+    let made = base.rewrite(&RewriteOptions::new(CommitTs(30))).await.unwrap().unwrap();
+    let base = made.catch_up();
+    assert_eq!((base.state().fragments.len(), base.keys().files()), (1, 1));
+    let found = base.find_many(&keys(&base, By::Int, &all));
+    let rows = base.fetch(&found.into_iter().flatten().collect::<Vec<_>>(), &[0]).await.unwrap();
+    let ids = rows.column(0).as_primitive::<Int64Type>().values().to_vec();
+    assert_eq!(ids, all.iter().map(|k| *k as i64).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn vacuum_removes_what_no_state_names_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let table = table(dir.path(), &definition(By::Int));
+    let empty = Base::empty(&table, BaseState::empty(&SystemRng::new())).unwrap();
+    let rows = |from: u64| batch(By::Int, &[(from + 7, 1), (from, 2), (from + 3, 3)]);
+    let one = empty.append(stream(vec![rows(0)]), at(1)).await.unwrap();
+    one.deletes().mark(one.find(key(&one, By::Int, 7).as_ref()).unwrap(), CommitTs(2));
+    let two = one.append(stream(vec![rows(100)]), at(2)).await.unwrap();
+    let three = two.rewrite(&RewriteOptions::new(CommitTs(2))).await.unwrap().unwrap().catch_up();
+    let cut = three.state().truncated(CommitTs(3));
+    let four = Base::empty(&table, cut.clone()).unwrap();
+    let four = four.append(stream(vec![rows(200)]), at(4)).await.unwrap();
+    // Nobody published this one.
+    drop(four.append(stream(vec![rows(300)]), at(5)).await.unwrap());
+    let states: Vec<BaseState> = [&one, &two, &three, &four].map(|b| b.state().clone()).into();
+    let counts = [3, 5, 5, 3];
+    let size = || -> u64 {
+        let mut folders = vec![table.folder().to_owned()];
+        let mut sum = 0;
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                let found = std::fs::metadata(&path).unwrap();
+                if found.is_dir() { folders.push(path) } else { sum += found.len() }
+            }
+        }
+        sum
+    };
+    for keep in [0..4, 1..4, 2..4, 3..4] {
+        let before = size();
+        let freed = table.vacuum(&states[keep.clone()]).await.unwrap();
+        assert!(freed > 0, "{keep:?}");
+        assert_eq!(size(), before - freed);
+        for (i, state) in states.iter().enumerate() {
+            let opened = state.clone().open(&self::table(dir.path(), &definition(By::Int))).await;
+            if keep.contains(&i) {
+                let base = opened.unwrap();
+                assert_eq!(scanned(&base, CommitTs::MAX).await.len(), counts[i], "state {i}");
+            } else {
+                assert_eq!(opened.unwrap_err().kind(), ErrorKind::Data, "state {i}");
+            }
+        }
+        assert_eq!(table.vacuum(&states[keep]).await.unwrap(), 0);
+    }
+    // A state that cannot be read keeps everything.
+    let before = size();
+    assert!(table.vacuum(&[states[0].clone(), states[3].clone()]).await.is_err());
+    assert_eq!(size(), before);
+    assert!(table.vacuum(&[cut]).await.unwrap() > 0);
+    assert_eq!(size(), 0);
+}
