@@ -6,7 +6,7 @@
 //! | analyzer | `VectorSearchAnalyzerRule` | first | type coercion must see the search, not its marker |
 //! | analyzer | `CheckedArithmetic` | last | types are settled; whatever is made of the expressions later is checked |
 //! | optimizer | `OrderByDistanceRule`, `NarrowSearchRule` | last | columns have been pruned by then |
-//! | physical | `FuseSearchFilterRule` | after DataFusion's | filters have found their places; order and partitions stay |
+//! | physical | `FuseSearchFilterRule`, `LateColumnsRule` | after DataFusion's | filters have found their places; order and partitions stay |
 //! | physical | `JoinsGiveWay` | last | rules know a join by what stands above it |
 //! | planner | `VectorSearchPlanner` | before the defaults | turns the search node into operators |
 //!
