@@ -18,6 +18,7 @@ mod driver;
 mod history;
 mod identity;
 mod load;
+mod lookup;
 mod maintenance;
 mod optimize;
 mod provider;
@@ -185,7 +186,9 @@ impl Store {
                 committer.publish();
                 Ok(())
             })
-            .await
+            .await?;
+        self.shared.dropped.lock().push(id);
+        Ok(())
     }
 
     async fn commit(&self, commit: CommitRequest) -> Result<CommitTs> {

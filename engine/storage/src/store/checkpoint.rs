@@ -45,6 +45,12 @@ impl Store {
         self.check_writable()?;
         let _bases = self.shared.bases.lock().await;
         self.checkpoint_locked(&place).await?;
+        let dropped = self.shared.dropped.lock().clone();
+        for table in dropped {
+            if self.remove_stale_folders(&place, table)? {
+                self.shared.dropped.lock().retain(|t| *t != table);
+            }
+        }
         Ok(())
     }
 

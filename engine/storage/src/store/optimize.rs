@@ -5,12 +5,15 @@
 //! process needs. Limit: a reader in another process that opened the database before loses its files to VACUUM
 //! and has to open it again.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use triune_common::Result;
 
 use super::Store;
 use super::checkpoint::store_state;
+use super::shared::Place;
+use super::state::State;
 use crate::base::{BaseState, RewriteOptions};
 use crate::stamp::TableId;
 
@@ -55,6 +58,9 @@ impl Store {
         }
         self.check_writable()?;
         let _bases = self.shared.bases.lock().await;
+        if let Some(place) = &self.shared.place {
+            self.remove_stale_folders(place, table)?;
+        }
         let (_, version) = self.shared.current();
         let Some(base) = version.table(table)?.base.clone() else { return Ok(0) };
         drop(version);
@@ -73,5 +79,48 @@ impl Store {
             }
         }
         place.vacuum(&keep).await
+    }
+
+    /// Removes the folders that a table had before it was rewritten or dropped; `false` when somebody still
+    /// needs one of them. The caller holds the lock of the bases.
+    pub(super) fn remove_stale_folders(&self, place: &Place, table: TableId) -> Result<bool> {
+        let (_, version) = self.shared.current();
+        let mut needed: Vec<PathBuf> = Vec::new();
+        if let Ok(now) = version.table(table) {
+            needed.push(place.base_table(&now.def, now.rows_revision)?.folder().to_owned());
+        }
+        needed.extend(self.shared.alive(table).iter().map(|b| b.table().folder().to_owned()));
+        let published = State::load(place.fs.as_ref(), &place.folder)?;
+        for state in super::history::states(place)?.iter().chain([&published]) {
+            if let Some(then) = state.tables.get(&table) {
+                needed.push(place.base_table(&then.def, then.rows_revision)?.folder().to_owned());
+            }
+        }
+        let folder = place.folder.join("tables");
+        let failed =
+            |doing: &str, path: &std::path::Path, e: std::io::Error| crate::fs::io_error(doing, path, &e);
+        if !folder.exists() {
+            return Ok(true);
+        }
+        // Lance writes beside the storage's file system: the real one is asked.
+        let entries = std::fs::read_dir(&folder).map_err(|e| failed("list", &folder, e))?;
+        let mut clean = true;
+        for entry in entries {
+            let path = entry.map_err(|e| failed("list", &folder, e))?.path();
+            let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+            let (id, revision) = name.split_once('.').unwrap_or((name, "1"));
+            if id != table.to_string() || revision.parse::<u64>().is_err() {
+                continue;
+            }
+            if needed.iter().any(|n| n.ends_with(std::path::Path::new("tables").join(name))) {
+                clean &= version.table(table).is_ok();
+                continue;
+            }
+            place.fs.remove_dir_all(&path).map_err(|e| failed("remove", &path, e))?;
+            if path.exists() {
+                std::fs::remove_dir_all(&path).map_err(|e| failed("remove", &path, e))?;
+            }
+        }
+        Ok(clean)
     }
 }

@@ -28,6 +28,7 @@ use triune_common::Result;
 use triune_lance::LanceProvider;
 use triune_lance::provider::{is_row_condition, unqualified};
 
+use super::lookup::wanted_keys;
 use super::version::{Snapshot, TableVersion, Visible};
 use super::writes::TableWrites;
 use crate::hot::{HotScanExec, VisibleBatch};
@@ -88,6 +89,30 @@ impl StoreProvider {
         VisibleBatch::masked(batch.stored().clone(), keep)
     }
 
+    /// The visible rows with these keys, wherever they are; an own row is found before one of the snapshot.
+    async fn rows_of_keys(&self, keys: &Keys) -> Result<Vec<VisibleBatch>> {
+        let (mut rows, mut addresses) = (Vec::new(), Vec::new());
+        for key in keys.iter() {
+            if let Some(place) = self.own.as_ref().and_then(|own| own.find(key)) {
+                rows.extend(self.own.as_ref().map(|own| VisibleBatch::whole(own.row(place))));
+                continue;
+            }
+            if self.own.as_ref().is_some_and(|own| own.has_deleted(key)) {
+                continue;
+            }
+            match self.version.visible(key, self.snapshot.ts) {
+                Visible::Hot(row) => rows.push(VisibleBatch::whole(row.to_batch())),
+                Visible::Base(address) => addresses.push(address),
+                Visible::No => {}
+            }
+        }
+        if let Some(base) = self.version.base.as_ref().filter(|_| !addresses.is_empty()) {
+            let all: Vec<usize> = (0..self.version.def.stored_schema().fields().len()).collect();
+            rows.push(VisibleBatch::whole(base.fetch(&addresses, &all).await?));
+        }
+        Ok(rows)
+    }
+
     /// The base without the rows that are not visible; `None` when no row of it is.
     pub fn base(&self) -> Result<Option<Arc<LanceProvider>>> {
         let truncated = self.own.as_ref().is_some_and(|w| w.truncated);
@@ -129,14 +154,17 @@ impl TableProvider for StoreProvider {
             Some(columns) => columns.clone(),
             None => (0..self.schema.fields().len()).collect(),
         };
-        let hot = self.hot_rows().map_err(DataFusionError::from)?;
-        let base = self.base().map_err(DataFusionError::from)?;
+        let stored_schema = self.version.def.stored_schema();
+        let (hot, base) = match wanted_keys(&self.version.codec, &stored_schema, filters) {
+            Some(keys) => (self.rows_of_keys(&keys?).await?, None),
+            None => (self.hot_rows()?, self.base()?),
+        };
         let mut parts: Vec<Arc<dyn ExecutionPlan>> = Vec::with_capacity(2);
         if let Some(base) = base {
             parts.push(base.scan(state, Some(&columns), filters, limit).await?);
         }
         if !hot.is_empty() {
-            let stored = self.version.def.stored_schema();
+            let stored = stored_schema;
             let schema = DFSchema::try_from(Arc::clone(&stored))?;
             let filters = filters
                 .iter()

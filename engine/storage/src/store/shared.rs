@@ -27,6 +27,8 @@ pub(super) struct Shared {
     pub(super) bases: tokio::sync::Mutex<()>,
     /// Bases that somebody may read, with what they name on disk.
     alive: Mutex<Vec<(TableId, Weak<Base>)>>,
+    /// Tables that were dropped and whose files are still there.
+    pub(super) dropped: Mutex<Vec<TableId>>,
     /// Tables whose rows are being rewritten: commits to them wait.
     blocked: Mutex<HashSet<TableId>>,
     unblocked: Notify,
@@ -66,6 +68,7 @@ impl Shared {
             place,
             bases: tokio::sync::Mutex::new(()),
             alive: Mutex::default(),
+            dropped: Mutex::default(),
             blocked: Mutex::default(),
             unblocked: Notify::new(),
             limits,

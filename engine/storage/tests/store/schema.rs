@@ -80,4 +80,11 @@ async fn rows_follow_their_definition_through_restarts() {
     t.delete(KEYED, &keys(&[1])).await.unwrap();
     t.commit(true).await.expect("the table takes commits again");
     assert_eq!(rows_of(&store).await, ["2|20|7"]);
+    store.vacuum(KEYED).await.unwrap();
+    let folders: Vec<_> = std::fs::read_dir(place.folder.path().join("tables"))
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert!(folders.contains(&"1.3".to_owned()), "{folders:?}");
+    assert_eq!(rows_of(&store).await, ["2|20|7"]);
 }

@@ -169,7 +169,11 @@ impl World {
     }
 
     fn faults(&mut self) -> Faults {
-        let mut faults = Faults { short_reads: self.rng.random_bool(0.3), ..Faults::default() };
+        let mut faults = Faults {
+            short_reads: self.rng.random_bool(0.3),
+            reserves: !self.fs.steps().is_multiple_of(3),
+            ..Faults::default()
+        };
         match self.rng.random_range(0..6) {
             0..=2 => faults.crash_at = Some(self.fs.steps() + self.rng.random_range(1..120)),
             3 => faults.fail_sync = Some(self.fs.syncs() + self.rng.random_range(1..20)),
