@@ -53,6 +53,10 @@ pub struct ShellOptions {
     #[arg(value_name = "DB")]
     pub database: Option<String>,
 
+    /// Open the database as it is, beside a process that may be writing it; nothing can be changed
+    #[arg(long, alias = "read-only", requires = "database")]
+    pub readonly: bool,
+
     /// Run the statements and leave; may be repeated
     #[arg(short = 'c', long = "command", value_name = "SQL")]
     pub commands: Vec<String>,

@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinError;
 use triune_common::{Error, Result};
-use triune_query::{Database, ProgressHandle, Session, Tag};
+use triune_query::{Database, DatabaseOptions, ProgressHandle, Session, Tag};
 
 use crate::catalog::{Catalog, ColumnEntry, FunctionEntry, TableEntry};
 
@@ -101,9 +101,11 @@ pub struct Running {
 impl Backend {
     /// Opens a database: none or `:memory:` for one in memory, else a folder or a URL.
     /// Everything about it runs on `engine`.
-    pub async fn open(engine: &Handle, location: Option<&str>) -> Result<Self> {
+    pub async fn open(engine: &Handle, location: Option<&str>, read_only: bool) -> Result<Self> {
         let location = location.map(str::to_owned);
-        let database = on_engine(engine, async move { Database::open(location.as_deref()).await }).await?;
+        let options = DatabaseOptions { read_only, ..DatabaseOptions::default() };
+        let database =
+            on_engine(engine, async move { Database::open_with(location.as_deref(), options).await }).await?;
         let session = Arc::new(database.session());
         Ok(Self { engine: engine.clone(), database, session })
     }

@@ -138,7 +138,7 @@ async fn open(options: &ShellOptions, engine: &Handle) -> Result<Shell> {
         Some(path) => Target::file(path)?,
         None => Target::stdout(),
     };
-    let backend = Backend::open(engine, options.database.as_deref()).await?;
+    let backend = Backend::open(engine, options.database.as_deref(), options.readonly).await?;
     let settings = Settings {
         format,
         expanded: if options.expanded { Expanded::On } else { Expanded::Off },
