@@ -119,6 +119,12 @@ pub trait LogFile: Debug + Send {
     /// Cuts the file, or grows it with zeros, to this length.
     fn truncate(&mut self, len: u64) -> io::Result<()>;
 
+    /// Takes room on the disk up to this length, so that syncs of appends within it need not change the file's
+    /// own data. The file may be longer than its [`end`](Self::end) then, with zeros behind it, until it is
+    /// truncated. Nothing depends on it: after an error, and where the system has no such call, appends grow the
+    /// file.
+    fn reserve(&mut self, len: u64) -> io::Result<()>;
+
     /// Where the next [`append`](Self::append) begins.
     fn end(&self) -> u64;
 }

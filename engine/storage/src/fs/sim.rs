@@ -38,6 +38,8 @@ pub struct Faults {
     pub fail_append: Option<u64>,
     /// Let `read_at` return fewer bytes than asked for.
     pub short_reads: bool,
+    /// No fault: let files be grown with zeros ahead of what is written to them.
+    pub reserves: bool,
 }
 
 /// Files in memory under injected faults. Clones are the same process on the same disk.
@@ -246,6 +248,13 @@ impl LogFile for SimFile {
         })?;
         self.end = len;
         Ok(())
+    }
+
+    fn reserve(&mut self, len: u64) -> io::Result<()> {
+        if !self.fs.reading(|disk| Ok(disk.faults.reserves))? {
+            return Ok(());
+        }
+        self.fs.changing(|disk| disk.reserve(self.id, len))
     }
 
     fn end(&self) -> u64 {

@@ -292,3 +292,37 @@ fn a_replay_ends_where_the_log_ended_when_it_was_opened() {
     write_synced(&mut wal, 3..6);
     assert_eq!(payloads(replay).unwrap().len(), 3);
 }
+
+#[test]
+fn room_taken_ahead_is_no_part_of_the_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("wal");
+    let fs: Arc<dyn StorageFs> = Arc::new(RealFs);
+    let len = |segment: u64| fs.len(&dir.join(SegmentId(segment).file_name())).unwrap();
+    let (mut wal, _) = Wal::create(Arc::clone(&fs), &dir, SegmentId::FIRST).unwrap();
+    write_synced(&mut wal, 0..6);
+    let whole = offsets(0..6)[6];
+    assert_eq!(wal.bytes(), whole);
+    if cfg!(target_os = "linux") {
+        assert!(len(1) > whole, "room was taken");
+    }
+    // Beside the writer, and after it was killed.
+    let read = || payloads(Wal::open_read_only(&fs, &dir, SegmentId::FIRST).unwrap()).unwrap().len();
+    assert_eq!(read(), 6);
+    let copy = folder.path().join("killed");
+    fs.create_dir_all(&copy).unwrap();
+    std::fs::copy(dir.join(SegmentId(1).file_name()), copy.join(SegmentId(1).file_name())).unwrap();
+    let (mut killed, replay) = Wal::open(Arc::clone(&fs), &copy, SegmentId::FIRST).unwrap();
+    assert_eq!(payloads(replay).unwrap().len(), 6);
+    write_synced(&mut killed, 6..9);
+    drop(killed);
+    let (_, replay) = Wal::open(Arc::clone(&fs), &copy, SegmentId::FIRST).unwrap();
+    assert_eq!(payloads(replay).unwrap().len(), 9);
+
+    wal.rotate().unwrap();
+    assert_eq!(len(1), whole, "a closed segment ends with its last frame");
+    write_synced(&mut wal, 6..7);
+    assert_eq!(read(), 7);
+    drop(wal);
+    assert_eq!(len(2), SEGMENT_HEADER + frame_len(payload(6).len()), "given back when the log is left");
+}

@@ -171,6 +171,17 @@ impl Disk {
         file.unsynced.push(Unsynced::Truncate(len));
     }
 
+    /// Grows a file with zeros, as far as there is room.
+    pub(super) fn reserve(&mut self, id: FileId, len: u64) -> io::Result<()> {
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        let there = self.content(id).len();
+        let free = self.free();
+        if len > there {
+            self.truncate(id, (there + (len - there).min(free)) as u64);
+        }
+        if len.saturating_sub(there) > free { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+
     pub(super) fn sync(&mut self, id: FileId) -> io::Result<()> {
         self.syncs += 1;
         let unsynced = std::mem::take(&mut self.file(id).unsynced);
