@@ -29,7 +29,10 @@ async fn rows(session: &Session, sql: &str) -> Result<Vec<RecordBatch>> {
 async fn number(session: &Session, sql: &str) -> i64 {
     let batches = rows(session, sql).await.unwrap();
     let all = concat_batches(&batches[0].schema(), &batches).unwrap();
-    arrow::compute::cast(all.column(0), &arrow::datatypes::DataType::Int64).unwrap().as_primitive::<Int64Type>().value(0)
+    arrow::compute::cast(all.column(0), &arrow::datatypes::DataType::Int64)
+        .unwrap()
+        .as_primitive::<Int64Type>()
+        .value(0)
 }
 
 async fn run_all(session: &Session, statements: &[&str]) {
@@ -42,10 +45,10 @@ async fn run_all(session: &Session, statements: &[&str]) {
 fn concurrent_increments_are_all_kept() {
     run(async {
         let database = Database::open(None).await.unwrap();
-        run_all(&database.session(), &[
-            "CREATE TABLE t (id INT PRIMARY KEY, v BIGINT)",
-            "INSERT INTO t VALUES (1, 0), (2, 0)",
-        ])
+        run_all(
+            &database.session(),
+            &["CREATE TABLE t (id INT PRIMARY KEY, v BIGINT)", "INSERT INTO t VALUES (1, 0), (2, 0)"],
+        )
         .await;
         const EACH: usize = 25;
         let tasks: Vec<_> = (0..4)
@@ -82,13 +85,16 @@ fn concurrent_increments_are_all_kept() {
 fn a_statement_reads_one_snapshot_through_views_and_sub_queries() {
     run(async {
         let database = Database::open(None).await.unwrap();
-        run_all(&database.session(), &[
-            "CREATE TABLE a (id INT PRIMARY KEY, v BIGINT)",
-            "CREATE TABLE b (id INT PRIMARY KEY, v BIGINT)",
-            "INSERT INTO a VALUES (1, 1000)",
-            "INSERT INTO b VALUES (1, 1000)",
-            "CREATE VIEW total AS SELECT (SELECT v FROM a) + (SELECT v FROM b) AS s",
-        ])
+        run_all(
+            &database.session(),
+            &[
+                "CREATE TABLE a (id INT PRIMARY KEY, v BIGINT)",
+                "CREATE TABLE b (id INT PRIMARY KEY, v BIGINT)",
+                "INSERT INTO a VALUES (1, 1000)",
+                "INSERT INTO b VALUES (1, 1000)",
+                "CREATE VIEW total AS SELECT (SELECT v FROM a) + (SELECT v FROM b) AS s",
+            ],
+        )
         .await;
         let writer = {
             let session = database.session();
@@ -142,10 +148,12 @@ fn a_statement_that_is_dropped_half_way_leaves_nothing() {
     run(async {
         let database = Database::open(None).await.unwrap();
         let session = database.session();
-        run_all(&session, &["CREATE TABLE t (id BIGINT PRIMARY KEY)", "BEGIN", "INSERT INTO t VALUES (1)"]).await;
+        run_all(&session, &["CREATE TABLE t (id BIGINT PRIMARY KEY)", "BEGIN", "INSERT INTO t VALUES (1)"])
+            .await;
         // Dropped after some polls, at whatever place it has come to.
         for polls in 1..40 {
-            let mut running = Box::pin(session.execute("INSERT INTO t SELECT value + 10 FROM generate_series(1, 300000)"));
+            let mut running =
+                Box::pin(session.execute("INSERT INTO t SELECT value + 10 FROM generate_series(1, 300000)"));
             let mut left = polls;
             let done = std::future::poll_fn(|cx| {
                 let polled = running.as_mut().poll(cx);
@@ -214,7 +222,10 @@ fn the_short_path_answers_as_the_planner_does() {
             ("SELECT nope FROM t WHERE id = 2", vec![]),
             ("SELECT v FROM p WHERE b = $2 AND a = $1", vec![int(1), text("y")]),
             ("SELECT v FROM p WHERE a = $1", vec![int(2)]),
-            ("UPDATE t SET v = $2, name = DEFAULT WHERE id = $1", vec![int(1), ScalarValue::Float64(Some(2.5))]),
+            (
+                "UPDATE t SET v = $2, name = DEFAULT WHERE id = $1",
+                vec![int(1), ScalarValue::Float64(Some(2.5))],
+            ),
             ("UPDATE t SET v = $2 WHERE id = $1", vec![int(1), ScalarValue::Float64(Some(1000.0))]),
             ("UPDATE t SET n = NULL WHERE id = 1", vec![]),
             ("UPDATE t SET d = 12.345, n = '7' WHERE id = 2", vec![]),
@@ -271,16 +282,55 @@ fn upserts_by_parameters_answer_as_inserts_and_updates_do() {
             .zip(all.column(1).as_primitive::<Int64Type>().values().iter().copied())
             .collect();
         assert_eq!(found, model.into_iter().collect::<Vec<_>>());
-        run_all(&session, &[
-            "PREPARE put (BIGINT, BIGINT) AS INSERT INTO t VALUES ($1, $2)",
-            "EXECUTE put (1000, 1)",
-            "PREPARE got AS SELECT v FROM t WHERE id = $1",
-            "PREPARE gone AS DELETE FROM t WHERE id = $1",
-        ])
+        run_all(
+            &session,
+            &[
+                "PREPARE put (BIGINT, BIGINT) AS INSERT INTO t VALUES ($1, $2)",
+                "EXECUTE put (1000, 1)",
+                "PREPARE got AS SELECT v FROM t WHERE id = $1",
+                "PREPARE gone AS DELETE FROM t WHERE id = $1",
+            ],
+        )
         .await;
         assert_eq!(number(&session, "EXECUTE got (1000)").await, 1);
         assert!(rows(&session, "EXECUTE put (1000, 2)").await.is_err());
         run_all(&session, &["EXECUTE gone (1000)"]).await;
         assert_eq!(number(&session, "SELECT count(*) FROM t WHERE id = 1000").await, 0);
+    });
+}
+
+#[test]
+fn tables_outlive_the_process_and_go_back_in_time() {
+    run(async {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("my.db");
+        let place = folder.to_str().unwrap();
+        {
+            let database = Database::open(Some(place)).await.unwrap();
+            let session = database.session();
+            run_all(&session, &[
+                "CREATE TABLE t (id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, v INT CHECK (v > 0)) WITH (retention = '1 day')",
+                "INSERT INTO t (v) VALUES (1), (2), (3)",
+                "UPDATE t SET v = v * 10",
+                "DELETE FROM t WHERE id = 2",
+            ])
+            .await;
+            assert_eq!(number(&session, "SELECT count(*) FROM triune_versions('t')").await, 3);
+        }
+        let database = Database::open(Some(place)).await.unwrap();
+        let session = database.session();
+        assert_eq!(number(&session, "SELECT sum(v) FROM t").await, 40);
+        let error = rows(&session, "INSERT INTO t (v) VALUES (0)").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Constraint);
+        run_all(&session, &["INSERT INTO t (v) VALUES (5)"]).await;
+        assert!(number(&session, "SELECT max(id) FROM t").await > 3);
+        let first = number(&session, "SELECT min(version) FROM triune_versions('t')").await;
+        let then = format!("SELECT sum(v) FROM t AT (VERSION => {first})");
+        assert_eq!(number(&session, &then).await, 6);
+        run_all(&session, &[&format!("RESTORE TABLE t TO (VERSION => {first})")]).await;
+        assert_eq!(number(&session, "SELECT sum(v) FROM t").await, 6);
+        run_all(&session, &["CHECKPOINT", "OPTIMIZE t", "VACUUM t", "VACUUM"]).await;
+        assert_eq!(number(&session, "SELECT sum(v) FROM t").await, 6);
+        assert!(rows(&session, "SELECT * FROM t AT (TAG => 'x')").await.is_err());
     });
 }

@@ -11,6 +11,7 @@
 
 pub(crate) mod information;
 pub(crate) mod open;
+pub(crate) mod system;
 
 use std::fmt::Debug;
 use std::sync::{Arc, Weak};
@@ -43,11 +44,15 @@ impl TriuneCatalog {
 impl CatalogProvider for TriuneCatalog {
     fn schema_names(&self) -> Vec<String> {
         let Some(session) = self.session.upgrade() else { return vec![] };
-        session.database().catalog().schemas.keys().cloned().collect()
+        let users = session.database().catalog();
+        users.schemas.keys().cloned().chain([system::SYSTEM.to_owned()]).collect()
     }
 
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
         let session = self.session.upgrade()?;
+        if name == system::SYSTEM {
+            return Some(Arc::new(system::SystemSchema(Weak::clone(&self.session))));
+        }
         session.database().catalog().schemas.contains_key(name).then(|| {
             Arc::new(TriuneSchema { session: Weak::clone(&self.session), name: name.to_owned() })
                 as Arc<dyn SchemaProvider>

@@ -13,6 +13,7 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, MemoryPool, TrackConsumersPool};
 use datafusion::execution::object_store::ObjectStoreRegistry;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use futures::FutureExt;
 use parking_lot::RwLock;
 use triune_common::{Clock, Error, ErrorKind, IdGen, RandomIdGen, Result, Rng, SystemClock, SystemRng};
 use triune_lance::{LanceCaches, LanceOptions, LanceStore};
@@ -106,15 +107,19 @@ impl Database {
             let environment = options.environment.clone().unwrap_or_else(Environment::of_process);
             StoreRegistry::with_settings(io, options.store_limits, environment)
         };
+        if options.read_only {
+            check_exists(location)?;
+        }
         let (location, catalog_store) = open_catalog(location, &stores)?;
         let catalog = Arc::new(catalog_store.load().await?);
         let lance = LanceStore::new(LanceCaches::default(), Arc::new(RegistryOptions(Arc::clone(&stores))));
         let runtime = build_runtime(&options, &stores)?;
-        let store = open_store(&location, &catalog, &lance, &options).await?;
+        // Boxed: the futures below this are nested deeper than the compiler follows from a caller's.
+        let store = open_store(&location, &catalog, &lance, &options).boxed().await?;
         let database =
             Self { location, catalog_store, catalog: RwLock::new(catalog), stores, lance, runtime, store, options };
         database.load_secrets()?;
-        database.adopt_definitions().await?;
+        database.adopt_definitions().boxed().await?;
         Ok(Arc::new(database))
     }
 
@@ -242,6 +247,17 @@ fn open_secret(sealer: &Sealer, name: &str, entry: &SecretEntry) -> Result<Secre
     SecretSpec::try_new(name, kind, entry.scope.clone(), options)
 }
 
+/// Whoever only reads must not make a database by a typing mistake.
+fn check_exists(location: Option<&str>) -> Result<()> {
+    let Some(text) = location.filter(|l| *l != IN_MEMORY && !l.is_empty()) else { return Ok(()) };
+    let url = parse_location(text)?;
+    match (!is_remote(&url)).then(|| url.to_file_path().ok()).flatten() {
+        Some(folder) if !folder.exists() => Err(Error::not_found(format!("there is no database at {text}"))
+            .with_hint("without --readonly it would be made")),
+        _ => Ok(()),
+    }
+}
+
 fn open_catalog(
     location: Option<&str>,
     stores: &Arc<StoreRegistry>,
@@ -296,7 +312,7 @@ async fn open_store(
         limits: Limits::default(),
         thread: true,
     };
-    if options.read_only { Store::open_read_only(store).await } else { Store::open(store).await }
+    if options.read_only { Store::open_read_only(store).boxed().await } else { Store::open(store).boxed().await }
 }
 
 fn build_runtime(options: &DatabaseOptions, stores: &Arc<StoreRegistry>) -> Result<Arc<RuntimeEnv>> {

@@ -25,7 +25,9 @@ pub(crate) async fn publish(core: &Arc<SessionCore>, name: &str, def: &TableDef)
         .change_catalog(|catalog| {
             for (schema, entry) in &mut catalog.schemas {
                 for (relation, found) in &mut entry.relations {
-                    if found.kind == RelationKind::Table && found.table.as_ref().is_some_and(|t| t.id == def.id) {
+                    if found.kind == RelationKind::Table
+                        && found.table.as_ref().is_some_and(|t| t.id == def.id)
+                    {
                         found.sql = show::create_statement(schema, relation, def);
                         found.table = Some(def.clone());
                         return Ok(());

@@ -53,9 +53,10 @@ pub(crate) fn writing(statement: &ast::Statement) -> Option<Writing<'_>> {
             Some(Writing { statement, with: None })
         }
         Sql::Query(query) => match query.body.as_ref() {
-            SetExpr::Insert(inner) | SetExpr::Update(inner) | SetExpr::Delete(inner) | SetExpr::Merge(inner) => {
-                Some(Writing { statement: inner, with: query.with.as_ref() })
-            }
+            SetExpr::Insert(inner)
+            | SetExpr::Update(inner)
+            | SetExpr::Delete(inner)
+            | SetExpr::Merge(inner) => Some(Writing { statement: inner, with: query.with.as_ref() }),
             _ => None,
         },
         _ => None,
@@ -83,8 +84,9 @@ impl Writing<'_> {
     fn is_temporary_insert(&self, core: &Arc<SessionCore>) -> bool {
         let ast::Statement::Insert(insert) = self.statement else { return false };
         insert::table_name(insert).is_ok_and(|name| {
-            crate::commands::qualified(name)
-                .is_ok_and(|(schema, name)| schema == crate::DEFAULT_SCHEMA && core.temporary(&name).is_some())
+            crate::commands::qualified(name).is_ok_and(|(schema, name)| {
+                schema == crate::DEFAULT_SCHEMA && core.temporary(&name).is_some()
+            })
         })
     }
 }
@@ -145,7 +147,12 @@ pub(crate) async fn plan(
         Sql::Update(update) => update::prepare_update(core, update, with)?.query,
         Sql::Delete(delete) => update::prepare_delete(core, delete, with)?.query,
         Sql::Merge(merge) => merge::prepare(core, merge, with)?.query,
-        other => return Err(Error::unsupported(format!("EXPLAIN of {} is not supported", crate::parser::first_words(&other.to_string())))),
+        other => {
+            return Err(Error::unsupported(format!(
+                "EXPLAIN of {} is not supported",
+                crate::parser::first_words(&other.to_string())
+            )));
+        }
     };
     let plan = match params {
         Some(params) => query::plan(core, query, params).await?,

@@ -55,6 +55,17 @@ fn end_of(sql: &str) -> Option<Position> {
     Some(Position::new(line.max(1), column + 1))
 }
 
+/// Parses `name TYPE`, a field of a struct.
+pub(crate) fn parse_field(text: &str) -> Result<(Ident, ast::DataType)> {
+    let mut parser = StatementParser::new(text)?;
+    let name = parser.checked(Parser::parse_identifier)?;
+    let data_type = parser.checked(Parser::parse_data_type)?;
+    match parser.inner.peek_token_ref().token {
+        Token::EOF => Ok((name, data_type)),
+        _ => Err(parser.unexpected("the end of the field")),
+    }
+}
+
 /// Parses a `SELECT …` (the body of a stored view).
 pub fn parse_query(sql: &str) -> Result<Box<ast::Query>> {
     match parse_one(sql)? {
@@ -87,6 +98,8 @@ impl StatementParser {
         let mut tokens = merge_operators(tokens);
         let cluster_by = tables::take_cluster_by(&mut tokens)?;
         tables::spell_do_nothing(&mut tokens);
+        tables::order_identity_options(&mut tokens);
+        tables::spell_structs(&mut tokens);
         let inner = Parser::new(&DIALECT)
             .with_tokens_with_locations(tokens)
             .with_recursion_limit(NESTING_LIMIT);

@@ -199,7 +199,7 @@ impl SessionCore {
     }
 
     pub(crate) async fn plan_unbound(&self, statement: ast::Statement) -> Result<LogicalPlan> {
-        self.plan_named(statement, ColumnNames::default()).await
+        Box::pin(self.plan_named(statement, ColumnNames::default())).await
     }
 
     /// Plans until no `*` stands for a name that its select list has already.
@@ -242,7 +242,7 @@ impl SessionCore {
 
     /// Starts a bound logical plan.
     pub(crate) async fn start(&self, plan: &LogicalPlan) -> Result<QueryResult> {
-        let physical = self.physical(plan).await?;
+        let physical = Box::pin(self.physical(plan)).await?;
         let stream = execute_stream(Arc::clone(&physical), self.state().task_ctx())?;
         Ok(QueryResult::rows(stream, physical))
     }

@@ -299,8 +299,8 @@ pub(super) async fn schema(
         },
         other => return Err(Error::unsupported(format!("CREATE SCHEMA {other} is not supported"))),
     };
-    if name == "information_schema" {
-        return Err(Error::new(ErrorKind::AlreadyExists, "the schema \"information_schema\" exists already"));
+    if matches!(name.as_str(), "information_schema" | crate::catalog::system::SYSTEM) {
+        return Err(Error::new(ErrorKind::AlreadyExists, format!("the schema \"{name}\" exists already")));
     }
     core.database()
         .change_catalog(|catalog| {

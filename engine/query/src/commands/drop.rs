@@ -46,9 +46,8 @@ async fn relations(
     let mut kept = Vec::new();
     for name in names {
         let (schema, name) = qualified(name)?;
-        let is_temporary = kind == RelationKind::Table
-            && schema == DEFAULT_SCHEMA
-            && core.temporary(&name).is_some();
+        let is_temporary =
+            kind == RelationKind::Table && schema == DEFAULT_SCHEMA && core.temporary(&name).is_some();
         if !is_temporary {
             kept.push((schema, name));
         }
@@ -160,7 +159,8 @@ async fn schemas(
                         .with_hint("DROP SCHEMA … CASCADE drops them too"));
                     }
                     Some(schema) => {
-                        dropped.extend(schema.relations.values().filter_map(|r| r.table.as_ref()).map(|t| t.id));
+                        dropped
+                            .extend(schema.relations.values().filter_map(|r| r.table.as_ref()).map(|t| t.id));
                         catalog.schemas.remove(&name);
                     }
                     None if if_exists => {}

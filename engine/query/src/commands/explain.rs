@@ -10,8 +10,8 @@ use datafusion::sql::sqlparser::ast;
 use futures::StreamExt;
 use triune_common::{Error, Result};
 
-use crate::explain::render;
 use crate::dml;
+use crate::explain::render;
 use crate::params::{self, Params};
 use crate::parser;
 use crate::result::{QueryResult, Tag};

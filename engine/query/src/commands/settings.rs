@@ -30,7 +30,10 @@ fn on_or_off(name: &str, value: &str) -> Result<bool> {
     match value.to_ascii_lowercase().as_str() {
         "on" | "true" | "1" | "yes" | "local" => Ok(true),
         "off" | "false" | "0" | "no" => Ok(false),
-        _ => Err(Error::invalid(format!("{name} cannot be set to '{value}'")).with_hint("accepted are on and off")),
+        _ => {
+            Err(Error::invalid(format!("{name} cannot be set to '{value}'"))
+                .with_hint("accepted are on and off"))
+        }
     }
 }
 

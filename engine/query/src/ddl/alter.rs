@@ -215,7 +215,11 @@ async fn add_column(
 }
 
 /// The DEFAULT of a new column for rows that are there: one value for all.
-async fn constant(core: &Arc<SessionCore>, field: &arrow::datatypes::Field, text: &str) -> Result<ScalarValue> {
+async fn constant(
+    core: &Arc<SessionCore>,
+    field: &arrow::datatypes::Field,
+    text: &str,
+) -> Result<ScalarValue> {
     let query = parse_query(&format!("SELECT ({text}) AS v"))?;
     let plan = core.plan(ast::Statement::Query(query), &Params::None).await?;
     for expr in plan.expressions() {
@@ -245,7 +249,9 @@ fn drop_column(def: &mut TableDef, name: &str, if_exists: bool) -> Result<Applie
         return Err(Error::invalid(format!("the table is clustered by the column \"{name}\"")));
     }
     if def.columns.len() == 1 {
-        return Err(Error::invalid(format!("\"{name}\" is the table's only column")).with_hint("use DROP TABLE"));
+        return Err(
+            Error::invalid(format!("\"{name}\" is the table's only column")).with_hint("use DROP TABLE")
+        );
     }
     // As in PostgreSQL, constraints on the column go with it.
     let mut kept = Vec::new();
@@ -271,7 +277,11 @@ fn column_of(expr: &Expr) -> Option<String> {
 fn mentions(sql: &str, column: &str) -> Result<bool> {
     let expr = dml::rows::expression(sql)?;
     let found = visit_expressions(&expr, |e: &Expr| {
-        if column_of(e).as_deref() == Some(column) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if column_of(e).as_deref() == Some(column) {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     });
     Ok(found.is_break())
 }
@@ -435,7 +445,8 @@ async fn rename_table(
     core.database()
         .change_catalog(|catalog| {
             let entry = catalog.schemas.get_mut(&schema);
-            let relations = &mut entry.ok_or_else(|| Error::not_found("the schema was dropped meanwhile"))?.relations;
+            let relations =
+                &mut entry.ok_or_else(|| Error::not_found("the schema was dropped meanwhile"))?.relations;
             if relations.contains_key(&new) {
                 return Err(Error::new(ErrorKind::AlreadyExists, format!("\"{new}\" exists already")));
             }
@@ -468,14 +479,18 @@ pub(crate) async fn comment(
             let mut parts = name.0.clone();
             let column = parts.pop().map(|c| ObjectName(vec![c]));
             if parts.is_empty() {
-                return Err(Error::invalid(format!("{name} is no column of a table")).with_hint("write table.column"));
+                return Err(
+                    Error::invalid(format!("{name} is no column of a table")).with_hint("write table.column")
+                );
             }
             (ObjectName(parts), column)
         }
         other => return Err(Error::unsupported(format!("COMMENT ON {other} is not supported"))),
     };
     let def = match dml::target::find(core, &table, "COMMENT") {
-        Err(e) if if_exists && e.kind() == ErrorKind::NotFound => return Ok(QueryResult::command(DONE, None)),
+        Err(e) if if_exists && e.kind() == ErrorKind::NotFound => {
+            return Ok(QueryResult::command(DONE, None));
+        }
         other => other?,
     };
     let mut next = def.as_ref().clone();

@@ -70,7 +70,8 @@ pub(crate) async fn add(
                     GeneratedAs::ByDefault => false,
                     GeneratedAs::ExpStored => return Err(generated(&name)),
                 };
-                made.identity = Some(identity(&name, always, sequence_options.as_deref().unwrap_or_default())?);
+                made.identity =
+                    Some(identity(&name, always, sequence_options.as_deref().unwrap_or_default())?);
                 made.field = made.field.with_nullable(false);
             }
             ColumnOption::Generated { .. } => return Err(generated(&name)),
@@ -88,7 +89,9 @@ pub(crate) async fn add(
             return Err(Error::invalid(format!("the column \"{name}\" has both an identity and a DEFAULT")));
         }
         if !made.field.data_type().is_integer() {
-            return Err(Error::invalid(format!("the identity column \"{name}\" must be SMALLINT, INTEGER or BIGINT")));
+            return Err(Error::invalid(format!(
+                "the identity column \"{name}\" must be SMALLINT, INTEGER or BIGINT"
+            )));
         }
     }
     def.last_column = made.id;
@@ -231,7 +234,9 @@ pub(crate) fn settle(def: &mut TableDef, constraints: Constraints) -> Result<()>
                 "UNIQUE ({}) is not supported besides the primary key",
                 unique.join(", ")
             ))
-            .with_hint("only the PRIMARY KEY is kept unique: make these columns the key, or leave UNIQUE out"));
+            .with_hint(
+                "only the PRIMARY KEY is kept unique: make these columns the key, or leave UNIQUE out",
+            ));
         }
     }
     Ok(())
@@ -256,11 +261,15 @@ fn identity(name: &str, always: bool, options: &[SequenceOptions]) -> Result<Ide
         match option {
             SequenceOptions::StartWith(value, _) => start = Some(whole(name, value)?),
             SequenceOptions::IncrementBy(value, _) => increment = whole(name, value)?,
-            SequenceOptions::MinValue(None) | SequenceOptions::MaxValue(None) | SequenceOptions::Cycle(true) => {}
+            SequenceOptions::MinValue(None)
+            | SequenceOptions::MaxValue(None)
+            | SequenceOptions::Cycle(true) => {}
             SequenceOptions::Cache(_) => {}
             other => {
-                return Err(Error::unsupported(format!("the identity of \"{name}\":{other} is not supported"))
-                    .with_hint("it takes START WITH and INCREMENT BY"));
+                return Err(Error::unsupported(format!(
+                    "the identity of \"{name}\":{other} is not supported"
+                ))
+                .with_hint("it takes START WITH and INCREMENT BY"));
             }
         }
     }

@@ -72,7 +72,8 @@ async fn definition(
         last_column: 0,
     };
     let mut constraints = Constraints::default();
-    let names_only = query.is_some() && table.columns.iter().all(|c| matches!(c.data_type, ast::DataType::Unspecified));
+    let names_only =
+        query.is_some() && table.columns.iter().all(|c| matches!(c.data_type, ast::DataType::Unspecified));
     match query {
         Some(fields) if names_only => {
             if !table.columns.is_empty() && table.columns.len() != fields.len() {
@@ -202,7 +203,9 @@ fn check_taken(name: &str, taken: &RelationEntry, replace: bool) -> Result<()> {
             .with_hint("use OR REPLACE, or IF NOT EXISTS"));
     }
     if taken.kind != RelationKind::Table {
-        return Err(Error::invalid(format!("\"{name}\" is a {label}, not a table")).with_hint("drop it first"));
+        return Err(
+            Error::invalid(format!("\"{name}\" is a {label}, not a table")).with_hint("drop it first")
+        );
     }
     Ok(())
 }

@@ -47,14 +47,15 @@ pub(crate) async fn at_version(
     let at = match version {
         LanceVersion::Latest => return transaction::current(core).provider(table),
         LanceVersion::Number(n) => CommitTs(*n),
-        LanceVersion::Timestamp(time) => {
-            CommitTs(u64::try_from(time.timestamp_micros()).map_err(|_| {
-                Error::invalid(format!("\"{name}\" has no version as old as {time}"))
-            })?)
-        }
+        LanceVersion::Timestamp(time) => CommitTs(
+            u64::try_from(time.timestamp_micros())
+                .map_err(|_| Error::invalid(format!("\"{name}\" has no version as old as {time}")))?,
+        ),
         LanceVersion::Tag(tag) => {
-            return Err(Error::unsupported(format!("\"{name}\" is a table and its versions have no tags ('{tag}')"))
-                .with_hint("write AT (VERSION => …) or AT (TIMESTAMP => …)"));
+            return Err(Error::unsupported(format!(
+                "\"{name}\" is a table and its versions have no tags ('{tag}')"
+            ))
+            .with_hint("write AT (VERSION => …) or AT (TIMESTAMP => …)"));
         }
     };
     core.database().store().provider_at(table, at).boxed().await

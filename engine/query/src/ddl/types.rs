@@ -103,10 +103,14 @@ pub(crate) async fn declared(core: &Arc<SessionCore>, column: &ast::ColumnDef) -
     if matches!(sql_type, SqlType::Unspecified) {
         return Err(Error::invalid(format!("the column \"{name}\" has no type")));
     }
-    let sql = format!("CREATE TABLE declared (c {})", plain(&sql_type));
-    let Statement::Sql(statement) = parser::parse_one(&sql)? else {
+    let Statement::Sql(mut statement) = parser::parse_one("CREATE TABLE declared (c INT)")? else {
         return Err(Error::internal("CREATE TABLE"));
     };
+    if let ast::Statement::CreateTable(table) = statement.as_mut()
+        && let Some(column) = table.columns.first_mut()
+    {
+        column.data_type = plain(&sql_type)?;
+    }
     let planned = core.state().statement_to_plan(DfStatement::Statement(statement)).await;
     let plan = planned.map_err(|e| {
         let e = Error::from(e);
@@ -117,18 +121,32 @@ pub(crate) async fn declared(core: &Arc<SessionCore>, column: &ast::ColumnDef) -
     stored(&Field::clone(&field).with_name(name).with_nullable(true))
 }
 
-/// Named texts within lists are plain texts.
-fn plain(sql: &SqlType) -> SqlType {
-    match sql {
+/// A type in DataFusion's words. Named texts within lists are plain texts; structs are read out of the modifiers that
+/// the parser made of their fields.
+pub(crate) fn plain(sql: &SqlType) -> Result<SqlType> {
+    Ok(match sql {
         SqlType::Uuid | SqlType::JSON | SqlType::JSONB => SqlType::Text,
+        SqlType::Blob(_) | SqlType::Binary(_) | SqlType::Varbinary(_) => SqlType::Bytea,
         SqlType::Array(ArrayElemTypeDef::SquareBracket(item, size)) => {
-            SqlType::Array(ArrayElemTypeDef::SquareBracket(Box::new(plain(item)), *size))
+            SqlType::Array(ArrayElemTypeDef::SquareBracket(Box::new(plain(item)?), *size))
         }
         SqlType::Array(ArrayElemTypeDef::AngleBracket(item)) => {
-            SqlType::Array(ArrayElemTypeDef::AngleBracket(Box::new(plain(item))))
+            SqlType::Array(ArrayElemTypeDef::AngleBracket(Box::new(plain(item)?)))
+        }
+        SqlType::Custom(name, fields) if is_struct(name) => {
+            let field = |text: &String| {
+                let (name, data_type) = parser::parse_field(text)?;
+                Ok(ast::StructField { field_name: Some(name), field_type: plain(&data_type)?, options: None })
+            };
+            let fields = fields.iter().map(field).collect::<Result<Vec<_>>>()?;
+            SqlType::Struct(fields, ast::StructBracketKind::Parentheses)
         }
         other => other.clone(),
-    }
+    })
+}
+
+pub(crate) fn is_struct(name: &ast::ObjectName) -> bool {
+    name.to_string().eq_ignore_ascii_case("struct")
 }
 
 /// A field in the types that the storage reads back as it wrote them.
@@ -162,7 +180,8 @@ fn stored_type(data_type: &DataType) -> Result<DataType> {
         T::List(f) | T::LargeList(f) | T::ListView(f) | T::LargeListView(f) => T::List(item(f)?),
         T::FixedSizeList(f, n) => T::FixedSizeList(item(f)?, *n),
         T::Struct(fields) => {
-            let fields = fields.iter().map(|f| Ok(Arc::new(stored(&f.as_ref().clone().with_nullable(true))?)));
+            let fields =
+                fields.iter().map(|f| Ok(Arc::new(stored(&f.as_ref().clone().with_nullable(true))?)));
             T::Struct(fields.collect::<Result<Fields>>()?)
         }
         T::Dictionary(_, value) => stored_type(value)?,
@@ -272,7 +291,8 @@ mod tests {
         for text in [normal, "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11", "{a0eebc999c0b4ef8bb6d6bb9bd380a11}"] {
             assert_eq!(normal_uuid(text).unwrap(), normal);
         }
-        for text in ["", "a0eebc99", "g0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "äääääääääääääääää"] {
+        for text in ["", "a0eebc99", "g0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "äääääääääääääääää"]
+        {
             assert!(normal_uuid(text).is_err(), "{text}");
         }
     }

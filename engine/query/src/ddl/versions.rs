@@ -29,8 +29,13 @@ pub(crate) struct Versions(pub(crate) Weak<SessionCore>);
 
 impl TableFunctionImpl for Versions {
     fn call_with_args(&self, args: TableFunctionArgs<'_, '_>) -> DfResult<Arc<dyn TableProvider>> {
-        let core = self.0.upgrade().ok_or_else(|| Error::internal("a function is called after its session ended"))?;
-        let [Expr::Literal(ScalarValue::Utf8(Some(name)) | ScalarValue::Utf8View(Some(name)), _)] = args.exprs() else {
+        let core = self
+            .0
+            .upgrade()
+            .ok_or_else(|| Error::internal("a function is called after its session ended"))?;
+        let [Expr::Literal(ScalarValue::Utf8(Some(name)) | ScalarValue::Utf8View(Some(name)), _)] =
+            args.exprs()
+        else {
             return Err(Error::invalid(format!("{NAME} takes the name of a table as a text"))
                 .with_hint(format!("SELECT * FROM {NAME}('docs')"))
                 .into());

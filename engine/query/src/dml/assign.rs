@@ -68,8 +68,11 @@ fn wrong_value(value: &ArrayRef, from: &Field, to: &Field, why: &Error) -> Error
         to.name(),
         sql_type_name(to)
     ));
+    // Arrow says the same once more, in its own words.
+    let arrows = ["Cannot cast", "Can't cast", "Cast error", "Parser error", "Error parsing"];
     match why.hint() {
         Some(hint) => error.with_hint(hint),
+        None if arrows.iter().any(|a| why.message().starts_with(a)) => error,
         None => error.with_hint(why.message().to_owned()),
     }
 }
@@ -103,8 +106,12 @@ fn convert(values: &ArrayRef, from: &Field, to: &Field) -> Result<ArrayRef> {
 fn whole(values: &ArrayRef, text: bool) -> Result<ArrayRef> {
     let options = CastOptions { safe: false, ..CastOptions::default() };
     Ok(match values.data_type() {
-        DataType::Float64 => Arc::new(values.as_primitive::<Float64Type>().unary::<_, Float64Type>(f64::round)),
-        DataType::Float32 => Arc::new(values.as_primitive::<Float32Type>().unary::<_, Float32Type>(f32::round)),
+        DataType::Float64 => {
+            Arc::new(values.as_primitive::<Float64Type>().unary::<_, Float64Type>(f64::round))
+        }
+        DataType::Float32 => {
+            Arc::new(values.as_primitive::<Float32Type>().unary::<_, Float32Type>(f32::round))
+        }
         DataType::Float16 => {
             let wide = cast(values, &DataType::Float32)?;
             let _ = values.as_primitive::<Float16Type>();
@@ -117,7 +124,8 @@ fn whole(values: &ArrayRef, text: bool) -> Result<ArrayRef> {
             let texts = cast(values, &DataType::Utf8)?;
             let texts = texts.as_string::<i32>();
             if texts.iter().flatten().any(|t| t.contains(['.', 'e', 'E'])) {
-                let numbers = cast_with_options(&(Arc::new(texts.clone()) as ArrayRef), &DataType::Float64, &options)?;
+                let numbers =
+                    cast_with_options(&(Arc::new(texts.clone()) as ArrayRef), &DataType::Float64, &options)?;
                 Arc::new(numbers.as_primitive::<Float64Type>().unary::<_, Float64Type>(f64::round))
             } else {
                 let trimmed: StringArray = texts.iter().map(|t| t.map(str::trim)).collect();

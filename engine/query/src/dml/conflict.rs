@@ -60,7 +60,9 @@ impl DoUpdate {
         let mut assigned = assignments(target, &update.assignments)?;
         let key = target.key_places();
         let copies = |a: &Assigned| match &a.value {
-            Value::Expr(e) => excluded_column(e).is_some_and(|c| c == target.column(a.place).field.name().as_str()),
+            Value::Expr(e) => {
+                excluded_column(e).is_some_and(|c| c == target.column(a.place).field.name().as_str())
+            }
             Value::Default => false,
         };
         let replaces = update.selection.is_none()
@@ -84,11 +86,9 @@ impl DoUpdate {
 
 /// Each `excluded.c` names a column of the table.
 fn for_each_excluded(target: &Target, expr: &Expr) -> Result<()> {
-    let found = ast::visit_expressions(expr, |e: &Expr| {
-        match excluded_column(e).map(|c| target.place(&c)) {
-            Some(Err(error)) => ControlFlow::Break(error),
-            _ => ControlFlow::Continue(()),
-        }
+    let found = ast::visit_expressions(expr, |e: &Expr| match excluded_column(e).map(|c| target.place(&c)) {
+        Some(Err(error)) => ControlFlow::Break(error),
+        _ => ControlFlow::Continue(()),
     });
     match found {
         ControlFlow::Break(error) => Err(error),
@@ -115,7 +115,8 @@ pub(super) async fn apply(sink: &mut Sink<'_>, update: &DoUpdate, proposed: Reco
     }));
     fields.push(Arc::new(Field::new("@row", DataType::UInt32, false)));
     let mut columns = [old.columns(), proposed.columns()].concat();
-    columns.push(Arc::new(UInt32Array::from_iter_values(0..u32::try_from(old.num_rows()).unwrap_or(u32::MAX))));
+    columns
+        .push(Arc::new(UInt32Array::from_iter_values(0..u32::try_from(old.num_rows()).unwrap_or(u32::MAX))));
     query::put_batch(PAIR, RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)?;
 
     let mut items = vec![query::item(Expr::Identifier(query::quoted("@row")), "@row")];

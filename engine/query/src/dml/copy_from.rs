@@ -103,7 +103,8 @@ fn locate(
     if (0..target.def.columns.len()).any(|p| target.column(p).identity.is_some() && !places.contains(&p)) {
         return error;
     }
-    let one = |row: usize| insert::of_batch(core, target, rules, places, fields, &batch.slice(row, 1), &[], 0);
+    let one =
+        |row: usize| insert::of_batch(core, target, rules, places, fields, &batch.slice(row, 1), &[], 0);
     match (0..batch.num_rows()).find_map(|row| one(row).err().map(|e| (row, e))) {
         Some((row, e)) => super::assign::RowError { row, error: e.error },
         None => error,
@@ -153,7 +154,8 @@ async fn open(
         }
         FileKind::Json => {
             // The columns' own types: a number's digits and a time's zone are not guessed.
-            let places: Vec<usize> = wanted.map_or_else(|| (0..target.def.columns.len()).collect(), <[_]>::to_vec);
+            let places: Vec<usize> =
+                wanted.map_or_else(|| (0..target.def.columns.len()).collect(), <[_]>::to_vec);
             let schema = found.schema();
             let typed = schema.fields().iter().map(|f| {
                 let own = places.iter().map(|p| &target.column(*p).field).find(|c| c.name() == f.name());
@@ -180,9 +182,10 @@ fn match_columns(target: &Target, file: &Schema, wanted: Option<Vec<usize>>) -> 
         return Err(super::values::wrong_width("the file has ", width, wanted.len()));
     }
     let by_name = file.fields().iter().map(|f| {
-        target.column_names().position(|n| n == f.name()).or_else(|| {
-            target.column_names().position(|n| n.eq_ignore_ascii_case(f.name()))
-        })
+        target
+            .column_names()
+            .position(|n| n == f.name())
+            .or_else(|| target.column_names().position(|n| n.eq_ignore_ascii_case(f.name())))
     });
     if let Some(places) = by_name.collect::<Option<Vec<usize>>>() {
         let distinct: HashSet<usize> = places.iter().copied().collect();

@@ -40,6 +40,7 @@ use crate::session::SessionCore;
 
 /// What happens to a new row whose key is taken.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one of them for a statement")]
 pub(super) enum Conflict {
     Fail,
     Nothing,
@@ -70,7 +71,10 @@ pub(super) fn prepare(core: &Arc<SessionCore>, insert: &Insert) -> Result<Prepar
         (insert.partitioned.is_some(), "PARTITION"),
         (insert.overwrite, "OVERWRITE"),
         (!insert.assignments.is_empty(), "SET"),
-        (insert.replace_into || insert.priority.is_some() || insert.insert_alias.is_some(), "MySQL's clauses"),
+        (
+            insert.replace_into || insert.priority.is_some() || insert.insert_alias.is_some(),
+            "MySQL's clauses",
+        ),
         (insert.output.is_some(), "OUTPUT"),
         (insert.settings.is_some() || insert.format_clause.is_some(), "FORMAT and SETTINGS"),
         (insert.multi_table_insert_type.is_some(), "several tables"),
@@ -114,7 +118,10 @@ fn conflict_of(target: &Target, insert: &Insert) -> Result<Conflict> {
     };
     let by_or = match by_or {
         Conflict::Replace if target.def.has_rid() => {
-            return Err(Error::invalid(format!("the table \"{}\" has no primary key to replace by", target.name)));
+            return Err(Error::invalid(format!(
+                "the table \"{}\" has no primary key to replace by",
+                target.name
+            )));
         }
         other => other,
     };
@@ -161,8 +168,7 @@ fn check_conflict_target(target: &Target, wanted: Option<&ConflictTarget>) -> Re
             if named == key {
                 return Ok(());
             }
-            let error =
-                Error::invalid(format!("there is no unique constraint on ({})", named.join(", ")));
+            let error = Error::invalid(format!("there is no unique constraint on ({})", named.join(", ")));
             Err(if key.is_empty() {
                 error.with_hint(format!("the table \"{}\" has no primary key", target.name))
             } else {
@@ -301,7 +307,6 @@ fn of_constants(
 }
 
 /// Whole rows from a batch of the source's.
-#[expect(clippy::too_many_arguments, reason = "what one batch of a stream needs")]
 pub(super) fn of_batch(
     core: &Arc<SessionCore>,
     target: &Target,
@@ -334,8 +339,11 @@ fn refuse_always(target: &Target, places: &[usize], generate: &[Option<Vec<bool>
 }
 
 pub(super) fn always(column: &str) -> Error {
-    Error::new(ErrorKind::Constraint, format!("the column \"{column}\" is GENERATED ALWAYS and takes no value"))
-        .with_hint("leave it out, or write DEFAULT")
+    Error::new(
+        ErrorKind::Constraint,
+        format!("the column \"{column}\" is GENERATED ALWAYS and takes no value"),
+    )
+    .with_hint("leave it out, or write DEFAULT")
 }
 
 /// An error with the row that it was found in, counted from 1.
@@ -418,8 +426,11 @@ impl Sink<'_> {
                 let keys = self.target.keys_of(&rows)?;
                 let taken = self.target.transaction.existing(self.target.id(), &keys).boxed().await?;
                 let mut seen = HashSet::with_capacity(keys.len());
-                let keep: BooleanArray =
-                    keys.iter().zip(taken).map(|(k, taken)| Some(!taken && seen.insert(k.to_owned()))).collect();
+                let keep: BooleanArray = keys
+                    .iter()
+                    .zip(taken)
+                    .map(|(k, taken)| Some(!taken && seen.insert(k.to_owned())))
+                    .collect();
                 self.insert(filter_record_batch(&rows, &keep)?).await
             }
             Conflict::Replace => {

@@ -20,9 +20,9 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt64Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::{FieldRef, Int64Type};
 use datafusion::sql::sqlparser::ast::{
-    self, BinaryOperator, CaseWhen, Expr, Join, JoinConstraint, JoinOperator, Merge, MergeAction, MergeClauseKind,
-    MergeInsertKind, OutputClause, Query, SelectItem, TableFactor, TableWithJoins, UnaryOperator,
-    WildcardAdditionalOptions, With,
+    self, BinaryOperator, CaseWhen, Expr, Join, JoinConstraint, JoinOperator, Merge, MergeAction,
+    MergeClauseKind, MergeInsertKind, OutputClause, Query, SelectItem, TableFactor, TableWithJoins,
+    UnaryOperator, WildcardAdditionalOptions, With,
 };
 use futures::FutureExt;
 use triune_common::{Error, ErrorKind, Result};
@@ -61,18 +61,23 @@ pub(super) struct Prepared {
 
 pub(super) fn prepare(core: &Arc<SessionCore>, merge: &Merge, with: Option<&With>) -> Result<Prepared> {
     let target = Target::of_factor(core, &merge.table, "MERGE")?;
-    let source = alias_of(&merge.source)
-        .ok_or_else(|| Error::invalid("the source of MERGE needs a name").with_hint("USING (SELECT …) AS s"))?;
+    let source = alias_of(&merge.source).ok_or_else(|| {
+        Error::invalid("the source of MERGE needs a name").with_hint("USING (SELECT …) AS s")
+    })?;
     if source == target.alias {
-        return Err(Error::invalid(format!("the table and the source of MERGE are both called \"{source}\""))
-            .with_hint("give one of them an alias"));
+        return Err(Error::invalid(format!(
+            "the table and the source of MERGE are both called \"{source}\""
+        ))
+        .with_hint("give one of them an alias"));
     }
     let returning = match &merge.output {
         None => None,
         Some(OutputClause::Returning { select_items, .. }) => {
             Returning::prepare(Some(select_items.clone()), &target, &HashSet::from([source.clone()]))?
         }
-        Some(_) => return Err(Error::unsupported("MERGE with OUTPUT is not supported").with_hint("use RETURNING")),
+        Some(_) => {
+            return Err(Error::unsupported("MERGE with OUTPUT is not supported").with_hint("use RETURNING"));
+        }
     };
     let mut actions = Vec::new();
     let mut conditions = Vec::new();
@@ -159,7 +164,9 @@ fn action(target: &Target, action: &MergeAction) -> Result<Action> {
                 return Ok(Action::Nothing);
             }
             let MergeInsertKind::Values(given) = &insert.kind else {
-                return Err(Error::unsupported("INSERT ROW is not supported").with_hint("write INSERT … VALUES (…)"));
+                return Err(
+                    Error::unsupported("INSERT ROW is not supported").with_hint("write INSERT … VALUES (…)")
+                );
             };
             let [row] = given.rows.as_slice() else {
                 return Err(Error::invalid("INSERT within MERGE takes one row of values"));
@@ -173,10 +180,8 @@ fn action(target: &Target, action: &MergeAction) -> Result<Action> {
             let mut assigned = Vec::with_capacity(places.len());
             for (place, value) in places.into_iter().zip(&row.content) {
                 let decimal = values::is_decimal(&target.column(place).field);
-                let default = matches!(
-                    values::constant(value, decimal, &Params::None),
-                    Some(values::Cell::Default)
-                );
+                let default =
+                    matches!(values::constant(value, decimal, &Params::None), Some(values::Cell::Default));
                 if default {
                     continue;
                 }
@@ -207,7 +212,7 @@ fn and(left: Expr, right: Expr) -> Expr {
     }
 }
 
-fn case(branches: Vec<(Expr, Expr)>) -> Expr {
+pub(super) fn case(branches: Vec<(Expr, Expr)>) -> Expr {
     if branches.is_empty() {
         return query::literal(ast::Value::Null);
     }
@@ -324,7 +329,12 @@ pub(super) async fn run(
 }
 
 /// The standard: a row may be changed by one source row only.
-fn refuse_twice(target: &Target, actions: &[Action], of_action: &[Vec<u64>], batch: &RecordBatch) -> Result<()> {
+fn refuse_twice(
+    target: &Target,
+    actions: &[Action],
+    of_action: &[Vec<u64>],
+    batch: &RecordBatch,
+) -> Result<()> {
     let changed: Vec<u64> = actions
         .iter()
         .zip(of_action)

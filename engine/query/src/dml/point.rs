@@ -170,11 +170,23 @@ fn find(
     selection: &Expr,
     params: &Params,
 ) -> Option<(Target, Keys)> {
-    let TableFactor::Table { name, alias, args: None, version: None, sample: None, with_hints, index_hints, .. } = factor
+    let TableFactor::Table {
+        name,
+        alias,
+        args: None,
+        version: None,
+        sample: None,
+        with_hints,
+        index_hints,
+        ..
+    } = factor
     else {
         return None;
     };
-    if !with_hints.is_empty() || !index_hints.is_empty() || alias.as_ref().is_some_and(|a| !a.columns.is_empty()) {
+    if !with_hints.is_empty()
+        || !index_hints.is_empty()
+        || alias.as_ref().is_some_and(|a| !a.columns.is_empty())
+    {
         return None;
     }
     let target = Target::open(core, name, alias.as_ref().map(|a| &a.name), "SELECT").ok()?;
@@ -215,7 +227,9 @@ fn place_of(target: &Target, expr: &Expr) -> Option<usize> {
     match expr {
         Expr::Identifier(name) => target.place(&normalize(name)).ok(),
         Expr::CompoundIdentifier(parts) => match parts.as_slice() {
-            [relation, column] if normalize(relation) == target.alias => target.place(&normalize(column)).ok(),
+            [relation, column] if normalize(relation) == target.alias => {
+                target.place(&normalize(column)).ok()
+            }
             _ => None,
         },
         _ => None,
@@ -228,9 +242,8 @@ fn exactly(value: &ScalarValue, wanted: &DataType) -> Option<ArrayRef> {
         return None;
     }
     let kind = value.data_type();
-    let same = kind == *wanted
-        || kind.is_integer() && wanted.is_integer()
-        || kind.is_string() && wanted.is_string();
+    let same =
+        kind == *wanted || kind.is_integer() && wanted.is_integer() || kind.is_string() && wanted.is_string();
     if !same {
         return None;
     }
@@ -253,7 +266,9 @@ fn columns(target: &Target, projection: &[SelectItem]) -> Option<Vec<(usize, Str
                 let place = place_of(target, expr)?;
                 found.push((place, target.column(place).field.name().clone()));
             }
-            SelectItem::ExprWithAlias { expr, alias } => found.push((place_of(target, expr)?, normalize(alias))),
+            SelectItem::ExprWithAlias { expr, alias } => {
+                found.push((place_of(target, expr)?, normalize(alias)))
+            }
             _ => return None,
         }
     }

@@ -13,8 +13,8 @@ use arrow::datatypes::{Field, FieldRef, Schema};
 use datafusion::datasource::MemTable;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast::{
-    self, Expr, Ident, ObjectName, Query, SelectItem, SetExpr, TableAlias, TableFactor, TableWithJoins, Value,
-    ValueWithSpan, With,
+    self, Expr, Ident, ObjectName, Query, SelectItem, SetExpr, TableAlias, TableFactor, TableWithJoins,
+    Value, ValueWithSpan, With,
 };
 use triune_common::{Error, Result};
 

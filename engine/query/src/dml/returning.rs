@@ -120,8 +120,7 @@ impl Returning {
         others: &HashSet<String>,
     ) -> Result<Option<Self>> {
         let Some(items) = items else { return Ok(None) };
-        let mut rebind =
-            Rebind { target, others, depth: 0, extras: Vec::new(), known: HashMap::new() };
+        let mut rebind = Rebind { target, others, depth: 0, extras: Vec::new(), known: HashMap::new() };
         let mut prepared = Vec::with_capacity(items.len());
         for mut item in items {
             match &mut item {
@@ -174,7 +173,8 @@ impl Returning {
     pub(super) fn add(&mut self, target: &Target, written: &Written<'_>) -> Result<()> {
         let rows = written.new.or(written.old).map_or(0, RecordBatch::num_rows);
         let schema = target.def.schema();
-        let nulls = || schema.fields().iter().map(|f| new_null_array(f.data_type(), rows)).collect::<Vec<_>>();
+        let nulls =
+            || schema.fields().iter().map(|f| new_null_array(f.data_type(), rows)).collect::<Vec<_>>();
         let of = |batch: Option<&RecordBatch>| batch.map_or_else(nulls, |b| b.columns().to_vec());
         let mut fields = Vec::new();
         let mut columns = Vec::new();
@@ -209,8 +209,7 @@ impl Returning {
         if self.done.is_empty() {
             let schema = target.def.schema();
             let empty = RecordBatch::new_empty(schema);
-            let extras =
-                extras.iter().map(|f| (Arc::clone(f), new_null_array(f.data_type(), 0))).collect();
+            let extras = extras.iter().map(|f| (Arc::clone(f), new_null_array(f.data_type(), 0))).collect();
             self.add(target, &Written { new: Some(&empty), extras, ..Written::default() })?;
         }
         let schema = self.done[0].schema();
@@ -238,9 +237,7 @@ impl Returning {
 }
 
 fn all(target: &Target, prefix: &str) -> Vec<SelectItem> {
-    let own = |name: &str| {
-        query::item(Expr::Identifier(query::quoted(&format!("{prefix}{name}"))), name)
-    };
+    let own = |name: &str| query::item(Expr::Identifier(query::quoted(&format!("{prefix}{name}"))), name);
     target.column_names().map(own).collect()
 }
 

@@ -4,6 +4,7 @@
 //! as the definition stays the same and they do not depend on the time of the statement.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, new_null_array};
@@ -11,9 +12,9 @@ use arrow::datatypes::{DataType, Field, Schema};
 use arrow::util::display::array_value_to_string;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::empty::EmptyTable;
+use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
-use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use parking_lot::Mutex;
 use triune_common::{Error, ErrorKind, Result};
@@ -95,7 +96,9 @@ async fn compile(
     }
     let mut items = Vec::with_capacity(texts.len());
     for (i, text) in texts.iter().enumerate() {
-        items.push(query::item(expression(text)?, format!("e{i}")));
+        let expr = expression(text)?;
+        refuse_queries(&expr)?;
+        items.push(query::item(expr, format!("e{i}")));
     }
     transaction::put_relation(ROW, Arc::new(EmptyTable::new(Arc::clone(schema))))?;
     let query = query::select(None, items, vec![query::relation(ROW, alias)], None)?;
@@ -123,6 +126,22 @@ async fn compile(
         compiled.push(Compiled { expr: physical, field: Arc::clone(field) });
     }
     Ok(compiled)
+}
+
+fn refuse_queries(expr: &datafusion::sql::sqlparser::ast::Expr) -> Result<()> {
+    use datafusion::sql::sqlparser::ast::{Expr, visit_expressions};
+    let found = visit_expressions(expr, |e: &Expr| match e {
+        Expr::Subquery(_)
+        | Expr::InSubquery { .. }
+        | Expr::Exists { .. }
+        | Expr::AnyOp { .. }
+        | Expr::AllOp { .. } => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    });
+    if found.is_break() {
+        return Err(Error::unsupported("DEFAULT and CHECK take no sub-queries"));
+    }
+    Ok(())
 }
 
 /// Parses an expression of a definition.
@@ -183,9 +202,8 @@ impl Rules {
         for (place, default) in &self.defaults {
             let values = default.evaluate(&one)?;
             let field = &def.columns[*place].field;
-            assign::to_column(&values, &default.field, field).map_err(|e| {
-                Error::new(e.error.kind(), format!("the DEFAULT: {}", e.error.message()))
-            })?;
+            assign::to_column(&values, &default.field, field)
+                .map_err(|e| Error::new(e.error.kind(), format!("the DEFAULT: {}", e.error.message())))?;
         }
         Ok(())
     }
@@ -252,8 +270,12 @@ pub(super) fn complete(
             Source::Given { values, generate: Some(generate) } => {
                 let wanted = generate.iter().filter(|g| **g).count();
                 let fresh = identities(core, target, place, wanted)?;
-                let fresh = assign::to_column(&fresh, &Field::new("", fresh.data_type().clone(), true), &column.field)
-                    .map_err(|e| e.error)?;
+                let fresh = assign::to_column(
+                    &fresh,
+                    &Field::new("", fresh.data_type().clone(), true),
+                    &column.field,
+                )
+                .map_err(|e| e.error)?;
                 let mut next = 0;
                 let picks: Vec<(usize, usize)> = generate
                     .iter()
@@ -323,7 +345,11 @@ fn not_null(target: &Target, place: usize, values: &ArrayRef) -> Result<()> {
     }
     Err(Error::new(
         ErrorKind::Constraint,
-        format!("null value in column \"{}\" of \"{}\" violates not-null constraint", field.name(), target.name),
+        format!(
+            "null value in column \"{}\" of \"{}\" violates not-null constraint",
+            field.name(),
+            target.name
+        ),
     ))
 }
 

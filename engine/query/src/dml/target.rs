@@ -37,8 +37,10 @@ pub(crate) struct Target {
 pub(crate) fn find(core: &Arc<SessionCore>, name: &ObjectName, doing: &str) -> Result<Arc<TableDef>> {
     let (schema, plain) = qualified(name)?;
     if schema == DEFAULT_SCHEMA && core.temporary(&plain).is_some() {
-        return Err(Error::unsupported(format!("{doing} of the temporary table \"{plain}\" is not supported"))
-            .with_hint("make it without TEMP, or make it anew with CREATE OR REPLACE TEMP TABLE … AS"));
+        return Err(Error::unsupported(format!(
+            "{doing} of the temporary table \"{plain}\" is not supported"
+        ))
+        .with_hint("make it without TEMP, or make it anew with CREATE OR REPLACE TEMP TABLE … AS"));
     }
     let catalog = core.database().catalog();
     match catalog.relation(&schema, &plain) {
@@ -109,8 +111,10 @@ impl Target {
             TableFactor::Table { version: Some(_), .. } => {
                 Err(Error::invalid(format!("{doing} changes the table as it is now, not a version of it")))
             }
-            other => Err(Error::unsupported(format!("{doing} of {other} is not supported"))
-                .with_hint("name a table")),
+            other => {
+                Err(Error::unsupported(format!("{doing} of {other} is not supported"))
+                    .with_hint("name a table"))
+            }
         }
     }
 
@@ -193,13 +197,18 @@ impl Target {
     /// A batch of the user's schema. The columns may come from operators that lost what the types are called.
     pub(super) fn batch(&self, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
         let schema = self.def.schema();
-        let fitting = columns
-            .into_iter()
-            .zip(schema.fields())
-            .map(|(c, f)| {
-                if c.data_type() == f.data_type() { Ok(c) } else { arrow::compute::cast(&c, f.data_type()) }
-            })
-            .collect::<Result<Vec<_>, _>>()?;
+        let fitting =
+            columns
+                .into_iter()
+                .zip(schema.fields())
+                .map(|(c, f)| {
+                    if c.data_type() == f.data_type() {
+                        Ok(c)
+                    } else {
+                        arrow::compute::cast(&c, f.data_type())
+                    }
+                })
+                .collect::<Result<Vec<_>, _>>()?;
         let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows));
         Ok(RecordBatch::try_new_with_options(schema, fitting, &options)?)
     }

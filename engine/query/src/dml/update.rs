@@ -9,9 +9,10 @@
 //! written. A row that FROM matches several times is changed once where all matches say the same, and is an error
 //! where they do not.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::ops::ControlFlow;
+use std::sync::{Arc, LazyLock};
 
 use arrow::array::{Array, ArrayRef, RecordBatch, UInt64Array};
 use arrow::compute::take_record_batch;
@@ -41,6 +42,7 @@ pub(super) struct Assigned {
 }
 
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "there are as few of them as a SET has columns")]
 pub(super) enum Value {
     Default,
     Expr(Expr),
@@ -87,10 +89,9 @@ fn spread(value: &Expr, columns: usize) -> Result<Vec<Expr>> {
             let select = match query.body.as_ref() {
                 SetExpr::Select(select)
                     if select.distinct.is_none()
-                        && select
-                            .projection
-                            .iter()
-                            .all(|i| matches!(i, SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. })) =>
+                        && select.projection.iter().all(|i| {
+                            matches!(i, SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. })
+                        }) =>
                 {
                     select
                 }
@@ -100,10 +101,20 @@ fn spread(value: &Expr, columns: usize) -> Result<Vec<Expr>> {
                     ));
                 }
             };
+            // One aggregate makes the whole query one row; alone, a column without one must stay so.
+            let aggregates: Vec<bool> = select.projection.iter().map(has_aggregate).collect();
+            let one_row = select.having.is_some() || aggregates.contains(&true);
             let one = |i: usize| {
+                let mut item = select.projection[i].clone();
+                if let (true, false, SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }) =
+                    (one_row, aggregates[i], &mut item)
+                {
+                    let value = std::mem::replace(expr, query::integer(0));
+                    *expr = super::merge::case(vec![(counted(), value)]);
+                }
                 let mut query = query.clone();
                 if let SetExpr::Select(own) = query.body.as_mut() {
-                    own.projection = vec![select.projection[i].clone()];
+                    own.projection = vec![item];
                 }
                 Expr::Subquery(query)
             };
@@ -118,6 +129,37 @@ fn spread(value: &Expr, columns: usize) -> Result<Vec<Expr>> {
         return Err(super::values::wrong_width("", found.len(), columns));
     }
     Ok(found)
+}
+
+/// Whether a column of a select list is computed from many rows.
+fn has_aggregate(item: &SelectItem) -> bool {
+    static NAMES: LazyLock<HashSet<String>> = LazyLock::new(|| {
+        let ours = triune_vector::aggregate_functions(None)
+            .into_iter()
+            .chain(triune_timeseries::aggregate_functions());
+        datafusion::functions_aggregate::all_default_aggregate_functions()
+            .into_iter()
+            .chain(ours)
+            .flat_map(|f| {
+                std::iter::once(f.name().to_owned()).chain(f.aliases().iter().cloned()).collect::<Vec<_>>()
+            })
+            .collect()
+    });
+    ast::visit_expressions(item, |e: &Expr| match e {
+        Expr::Function(f) if f.over.is_none() && NAMES.contains(&f.name.to_string().to_lowercase()) => {
+            ControlFlow::Break(())
+        }
+        _ => ControlFlow::Continue(()),
+    })
+    .is_break()
+}
+
+/// `count(*) >= 0`
+fn counted() -> Expr {
+    match super::rows::expression("count(*) >= 0") {
+        Ok(expr) => expr,
+        Err(_) => query::literal(ast::Value::Boolean(true)),
+    }
 }
 
 /// A statement that was made a query.
@@ -286,14 +328,16 @@ pub(super) async fn update(
                 Value::Expr(_) => {
                     let (values, from) = (found.batch.column(next), &found.fields[next]);
                     next += 1;
-                    to_column(values, from, &target.column(one.place).field).map_err(|e| in_row(e, false, 0))?
+                    to_column(values, from, &target.column(one.place).field)
+                        .map_err(|e| in_row(e, false, 0))?
                 }
             };
         }
         let new = rows::verified(&target, &rules, columns, count)?;
         let keys = target.old_keys(&found.batch)?;
         if let Some(returning) = &mut returning {
-            returning.add(&target, &Written { old: Some(&old), new: Some(&new), extras, ..Written::default() })?;
+            returning
+                .add(&target, &Written { old: Some(&old), new: Some(&new), extras, ..Written::default() })?;
         }
         target.transaction.update(target.id(), &keys, new).boxed().await?;
     }

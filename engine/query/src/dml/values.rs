@@ -7,6 +7,7 @@
 //!
 //! A number that is written out keeps all its digits on the way into a DECIMAL column.
 
+use std::ops::ControlFlow;
 
 use arrow::array::{Array, ArrayRef};
 use arrow::datatypes::{DataType, Field};
@@ -29,7 +30,9 @@ pub(super) enum Cell {
 /// What a cell says, where that can be told without planning it.
 pub(super) fn constant(expr: &Expr, decimal: bool, params: &Params) -> Option<Cell> {
     Some(Cell::Value(match expr {
-        Expr::Identifier(name) if name.quote_style.is_none() && name.value.eq_ignore_ascii_case("default") => {
+        Expr::Identifier(name)
+            if name.quote_style.is_none() && name.value.eq_ignore_ascii_case("default") =>
+        {
             return Some(Cell::Default);
         }
         Expr::Nested(inner) => return constant(inner, decimal, params),
@@ -42,9 +45,9 @@ pub(super) fn constant(expr: &Expr, decimal: bool, params: &Params) -> Option<Ce
         },
         Expr::Value(v) => match &v.value {
             Value::Number(digits, _) => number(digits, decimal)?,
-            Value::SingleQuotedString(s) | Value::EscapedStringLiteral(s) | Value::UnicodeStringLiteral(s) => {
-                ScalarValue::Utf8(Some(s.clone()))
-            }
+            Value::SingleQuotedString(s)
+            | Value::EscapedStringLiteral(s)
+            | Value::UnicodeStringLiteral(s) => ScalarValue::Utf8(Some(s.clone())),
             Value::DollarQuotedString(s) => ScalarValue::Utf8(Some(s.value.clone())),
             Value::Boolean(b) => ScalarValue::Boolean(Some(*b)),
             Value::Null => ScalarValue::Null,
@@ -83,9 +86,9 @@ pub(super) fn column(cells: &[Cell], field: &Field) -> Result<(ArrayRef, Vec<boo
     };
     let values: Vec<ScalarValue> = cells.iter().map(value).collect();
     let kind = values.iter().map(ScalarValue::data_type).find(|t| !t.is_null());
-    let one_kind = kind.as_ref().is_some_and(|kind| {
-        values.iter().all(|v| v.data_type() == *kind || v.data_type().is_null())
-    });
+    let one_kind = kind
+        .as_ref()
+        .is_some_and(|kind| values.iter().all(|v| v.data_type() == *kind || v.data_type().is_null()));
     if let (true, Some(kind)) = (one_kind, &kind) {
         let typed = values.into_iter().map(|v| if v.data_type().is_null() { null_of(kind) } else { Ok(v) });
         let array = typed.collect::<Result<Vec<_>>>().and_then(|v| Ok(ScalarValue::iter_to_array(v)?));
@@ -173,15 +176,68 @@ pub(super) fn spell_out(
         let castable = !column.field.data_type().is_nested()
             && !column.field.data_type().is_numeric()
             && !column.field.data_type().is_string();
-        if mixed && (castable || decimal) {
+        if mixed {
             for row in &mut values.rows {
-                if let Some(cell) = row.content.get_mut(at) {
+                let Some(cell) = row.content.get_mut(at) else { continue };
+                // A number in quotes beside terms would make the planner read the terms as texts, or it as theirs.
+                let quoted = column.field.data_type().is_numeric()
+                    && matches!(
+                        constant(cell, decimal, &Params::None),
+                        Some(Cell::Value(ScalarValue::Utf8(Some(_))))
+                    );
+                if castable || decimal || quoted {
                     *cell = cast(cell, &column.field);
                 }
             }
         }
     }
+    if has_query(values) {
+        query.body = as_union(values, &generate)?;
+    }
     Ok(generate)
+}
+
+fn has_query(values: &ast::Values) -> bool {
+    ast::visit_expressions(values, |e: &Expr| match e {
+        Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    })
+    .is_break()
+}
+
+/// DataFusion evaluates VALUES while it plans, when no sub-query has run: `SELECT … UNION ALL SELECT …` instead.
+fn as_union(values: &ast::Values, generate: &[Option<Vec<bool>>]) -> Result<Box<ast::SetExpr>> {
+    const MOST: usize = 100;
+    if values.rows.len() > MOST {
+        return Err(Error::unsupported(format!("VALUES with sub-queries take at most {MOST} rows"))
+            .with_hint("write INSERT … SELECT"));
+    }
+    // A union's rows come in any order.
+    if generate.iter().flatten().any(|rows| rows.contains(&false)) {
+        return Err(Error::unsupported(
+            "VALUES with sub-queries take DEFAULT for an identity column in all rows or in none",
+        ));
+    }
+    let mut union: Option<Box<ast::SetExpr>> = None;
+    for row in &values.rows {
+        let items = row
+            .content
+            .iter()
+            .enumerate()
+            .map(|(i, e)| query::item(e.clone(), format!("column{i}")))
+            .collect();
+        let select = query::select(None, items, vec![], None)?.body;
+        union = Some(match union {
+            None => select,
+            Some(left) => Box::new(ast::SetExpr::SetOperation {
+                op: ast::SetOperator::Union,
+                set_quantifier: ast::SetQuantifier::All,
+                left,
+                right: select,
+            }),
+        });
+    }
+    union.ok_or_else(|| Error::internal("VALUES without rows"))
 }
 
 fn is_placeholder(cell: &Expr) -> bool {
@@ -205,7 +261,11 @@ fn literal_of(value: &ScalarValue) -> Option<Expr> {
 
 /// `CAST(cell AS …)` to a column's type.
 fn cast(cell: &Expr, field: &Field) -> Expr {
-    let type_name = crate::types::sql_type_name(field);
+    let type_name = match crate::types::sql_type_name(field) {
+        // The planner knows binaries by PostgreSQL's name.
+        name if name == "BLOB" => "BYTEA".to_owned(),
+        name => name,
+    };
     let template = super::rows::expression(&format!("CAST(NULL AS {type_name})"));
     let data_type = match template {
         Ok(Expr::Nested(inner)) => match *inner {

@@ -53,8 +53,7 @@ impl StatementParser {
                 if brackets {
                     self.checked(|p| p.expect_token(&Token::RParen))?;
                 }
-                let version =
-                    if is_version { versions::number(&value) } else { versions::timestamp(&value) };
+                let version = if is_version { versions::number(&value) } else { versions::timestamp(&value) };
                 Ok(Statement::Restore { table, version: version.map_err(|e| e.at(at))? })
             }
         }
@@ -77,7 +76,9 @@ pub(super) fn take_cluster_by(tokens: &mut Vec<TokenWithSpan>) -> Result<Option<
     if word(explain) != Keyword::CREATE {
         return Ok(None);
     }
-    let names_table = (explain + 1..explain + 4).take_while(|n| word(*n) != Keyword::NoKeyword).any(|n| word(n) == Keyword::TABLE);
+    let names_table = (explain + 1..explain + 4)
+        .take_while(|n| word(*n) != Keyword::NoKeyword)
+        .any(|n| word(n) == Keyword::TABLE);
     if !names_table {
         return Ok(None);
     }
@@ -136,14 +137,20 @@ pub(super) fn spell_do_nothing(tokens: &mut Vec<TokenWithSpan>) {
             continue;
         }
         // WHEN [NOT] MATCHED [BY SOURCE | BY TARGET] …
-        let when = (0..n).rev().find(|m| word(*m) == Keyword::WHEN && matches!(word(m + 1), Keyword::MATCHED | Keyword::NOT));
+        let when = (0..n)
+            .rev()
+            .find(|m| word(*m) == Keyword::WHEN && matches!(word(m + 1), Keyword::MATCHED | Keyword::NOT));
         let inserts = when.is_some_and(|m| word(m + 1) == Keyword::NOT && word(m + 4) != Keyword::SOURCE);
         spelled.push((solid[n + 1], solid[n + 2], inserts));
     }
     for (from, to, inserts) in spelled.into_iter().rev() {
         let span = tokens[from].span;
         let keyword = |text: &str| Token::make_keyword(text);
-        let column = Token::Word(Word { value: NOTHING.to_owned(), quote_style: Some('"'), keyword: Keyword::NoKeyword });
+        let column = Token::Word(Word {
+            value: NOTHING.to_owned(),
+            quote_style: Some('"'),
+            keyword: Keyword::NoKeyword,
+        });
         let zero = Token::Number("0".to_owned(), false);
         let action = if inserts {
             vec![
@@ -160,5 +167,88 @@ pub(super) fn spell_do_nothing(tokens: &mut Vec<TokenWithSpan>) {
             vec![keyword("UPDATE"), keyword("SET"), column, Token::Eq, zero]
         };
         tokens.splice(from..=to, action.into_iter().map(|token| TokenWithSpan { token, span }));
+    }
+}
+
+/// `IDENTITY (START WITH 10 INCREMENT BY 5)`: sqlparser wants INCREMENT first, the standard takes any order.
+pub(super) fn order_identity_options(tokens: &mut Vec<TokenWithSpan>) {
+    let mut at = 0;
+    while let Some(found) = (at..tokens.len()).find(|i| keyword(&tokens[*i]) == Keyword::IDENTITY) {
+        at = found + 1;
+        let mut solid =
+            (found + 1..tokens.len()).filter(|i| !matches!(tokens[*i].token, Token::Whitespace(_)));
+        let Some(open) = solid.next().filter(|i| tokens[*i].token == Token::LParen) else { continue };
+        let Some(close) = (open..tokens.len()).find(|i| tokens[*i].token == Token::RParen) else { continue };
+        let Some(start) = (open..close).find(|i| keyword(&tokens[*i]) == Keyword::INCREMENT) else {
+            continue;
+        };
+        let next = |i: &usize| {
+            matches!(
+                keyword(&tokens[*i]),
+                Keyword::START
+                    | Keyword::MINVALUE
+                    | Keyword::MAXVALUE
+                    | Keyword::CACHE
+                    | Keyword::CYCLE
+                    | Keyword::NO
+            )
+        };
+        let end = (start + 1..close).find(next).unwrap_or(close);
+        let mut moved: Vec<TokenWithSpan> = tokens.drain(start..end).collect();
+        if let Some(last) = moved.last().cloned() {
+            // What stood before it may have been its only separation from what follows now.
+            let blank = Token::Whitespace(datafusion::sql::sqlparser::tokenizer::Whitespace::Space);
+            moved.push(TokenWithSpan { token: blank, span: last.span });
+        }
+        tokens.splice(open + 1..open + 1, moved);
+    }
+}
+
+/// `STRUCT(x INT, y TEXT)` is read in other dialects than ours; each field becomes a modifier of a type `STRUCT`:
+/// `STRUCT('x INT', 'y TEXT')`. A call of the function `struct` has no two words side by side.
+pub(super) fn spell_structs(tokens: &mut Vec<TokenWithSpan>) {
+    let mut at = 0;
+    while let Some(found) = (at..tokens.len()).find(|i| keyword(&tokens[*i]) == Keyword::STRUCT) {
+        at = found + 1;
+        let solid: Vec<usize> = (found + 1..tokens.len())
+            .filter(|i| !matches!(tokens[*i].token, Token::Whitespace(_)))
+            .take(3)
+            .collect();
+        let [open, name, data_type] = solid.as_slice() else { continue };
+        let is_word = |i: usize| matches!(tokens[i].token, Token::Word(_));
+        if tokens[*open].token != Token::LParen || !is_word(*name) || !is_word(*data_type) {
+            continue;
+        }
+        let (mut depth, mut fields, mut field) = (0_usize, Vec::new(), String::new());
+        let mut close = None;
+        for (i, token) in tokens.iter().enumerate().skip(*open) {
+            match &token.token {
+                Token::LParen => depth += 1,
+                Token::RParen => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            match &token.token {
+                Token::LParen if i == *open => {}
+                Token::RParen if depth == 0 => {
+                    fields.push(std::mem::take(&mut field));
+                    close = Some(i);
+                    break;
+                }
+                Token::Comma if depth == 1 => fields.push(std::mem::take(&mut field)),
+                other => field.push_str(&other.to_string()),
+            }
+        }
+        let Some(close) = close else { return };
+        let span = tokens[*open].span;
+        let mut spelled = vec![Token::LParen];
+        for (i, field) in fields.into_iter().enumerate() {
+            if i > 0 {
+                spelled.push(Token::Comma);
+            }
+            spelled.push(Token::SingleQuotedString(field.trim().to_owned()));
+        }
+        spelled.push(Token::RParen);
+        let from = *open;
+        tokens.splice(from..=close, spelled.into_iter().map(|token| TokenWithSpan { token, span }));
     }
 }

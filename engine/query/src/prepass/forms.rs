@@ -1,11 +1,12 @@
 //! Casts to texts that have a form become calls of the functions that read them: `x::UUID` is `to_uuid(x)`.
 
 use datafusion::sql::sqlparser::ast::{
-    CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident,
-    ObjectName, Spanned,
+    CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
+    FunctionArguments, Ident, ObjectName, Spanned,
 };
 use triune_common::{Error, Result};
 
+use crate::ddl::types;
 use crate::parser::position;
 
 pub(super) fn rewrite(expr: &mut Expr) -> Result<()> {
@@ -13,6 +14,14 @@ pub(super) fn rewrite(expr: &mut Expr) -> Result<()> {
     let name = match data_type {
         DataType::Uuid => "to_uuid",
         DataType::JSON | DataType::JSONB => "to_json_text",
+        DataType::Custom(name, _) if types::is_struct(name) => {
+            *data_type = types::plain(data_type)?;
+            return Ok(());
+        }
+        DataType::Array(_) | DataType::Blob(_) => {
+            *data_type = types::plain(data_type)?;
+            return Ok(());
+        }
         _ => return Ok(()),
     };
     if matches!(kind, CastKind::TryCast | CastKind::SafeCast) {

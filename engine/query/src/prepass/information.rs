@@ -9,8 +9,10 @@ pub(super) fn rewrite(factor: &mut TableFactor) {
     let TableFactor::Table { name, alias, args: None, .. } = factor else { return };
     let parts = name_parts(name);
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
-    if !matches!(parts.as_slice(), ["information_schema", "columns"] | [crate::CATALOG, "information_schema", "columns"])
-    {
+    if !matches!(
+        parts.as_slice(),
+        ["information_schema", "columns"] | [crate::CATALOG, "information_schema", "columns"]
+    ) {
         return;
     }
     if alias.is_none() {

@@ -1,0 +1,62 @@
+//! The schema `system`: what the engine knows of itself.
+//!
+//! ```sql
+//! SELECT hot_bytes, hot_bytes_limit, checkpoints, slowed_commits FROM system.maintenance;
+//! ```
+//!
+//! `system.maintenance` has one row: how full the hot store and the log are and within which limits, how many
+//! checkpoints were made and when the last, how many commits had to wait for one, and what went wrong last.
+
+use std::sync::{Arc, Weak};
+
+use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array};
+use async_trait::async_trait;
+use datafusion::catalog::{SchemaProvider, TableProvider};
+use datafusion::datasource::MemTable;
+use datafusion::error::Result as DfResult;
+
+use crate::session::SessionCore;
+
+/// The schema's name; no schema of a user's can have it.
+pub(crate) const SYSTEM: &str = "system";
+const MAINTENANCE: &str = "maintenance";
+
+#[derive(Debug)]
+pub(super) struct SystemSchema(pub(super) Weak<SessionCore>);
+
+#[async_trait]
+impl SchemaProvider for SystemSchema {
+    fn table_names(&self) -> Vec<String> {
+        vec![MAINTENANCE.to_owned()]
+    }
+
+    async fn table(&self, name: &str) -> DfResult<Option<Arc<dyn TableProvider>>> {
+        match self.0.upgrade() {
+            Some(session) if name == MAINTENANCE => Ok(Some(maintenance(&session)?)),
+            _ => Ok(None),
+        }
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        name == MAINTENANCE
+    }
+}
+
+fn maintenance(session: &SessionCore) -> DfResult<Arc<dyn TableProvider>> {
+    let info = session.database().store().maintenance();
+    let number = |n: u64| -> ArrayRef { Arc::new(UInt64Array::from(vec![n])) };
+    let last = info.last_checkpoint.map(|t| t.timestamp_micros());
+    let last: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![last]).with_timezone("UTC"));
+    let error: ArrayRef = Arc::new(StringArray::from(vec![info.last_error]));
+    let batch = RecordBatch::try_from_iter_with_nullable([
+        ("hot_bytes", number(info.hot_bytes), false),
+        ("hot_bytes_limit", number(info.hot_bytes_limit), false),
+        ("wal_bytes", number(info.wal_bytes), false),
+        ("wal_bytes_limit", number(info.wal_bytes_limit), false),
+        ("checkpoints", number(info.checkpoints), false),
+        ("last_checkpoint", last, true),
+        ("slowed_commits", number(info.slowed_commits), false),
+        ("last_error", error, true),
+    ])?;
+    Ok(Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?))
+}
