@@ -19,7 +19,7 @@ pub(super) async fn tables(core: &Arc<SessionCore>, options: ShowStatementOption
         return Err(Error::unsupported("SHOW TABLES with STARTS WITH or LIMIT is not supported")
             .with_hint("query information_schema.tables"));
     }
-    let mut conditions = vec!["table_schema <> 'information_schema'".to_owned()];
+    let mut conditions = vec!["table_schema NOT IN ('information_schema', 'system')".to_owned()];
     if let Some(name) = show_in.and_then(|i| i.parent_name) {
         let parts = name_parts(&name);
         let schema = match parts.as_slice() {

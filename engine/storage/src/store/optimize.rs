@@ -70,7 +70,9 @@ impl Store {
         keep.extend(readers.iter().filter(|b| Arc::ptr_eq(b.table(), place)).map(|b| b.state().clone()));
         let folder = place.folder();
         if let Some(at) = &self.shared.place {
-            for state in super::history::states(at)? {
+            // The published state is what a restart begins with, also when the table was emptied since.
+            let published = State::load(at.fs.as_ref(), &at.folder)?;
+            for state in super::history::states(at)?.iter().chain([&published]) {
                 if let Some(then) = state.tables.get(&table)
                     && at.base_table(&then.def, then.rows_revision)?.folder() == folder
                 {
