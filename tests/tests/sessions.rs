@@ -1,5 +1,7 @@
 //! Several sessions on one database: nothing is lost, a statement sees one snapshot, conflicts are told.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a helper that fails fails its test")]
+
 use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};

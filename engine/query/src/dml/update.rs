@@ -156,7 +156,7 @@ fn has_aggregate(item: &SelectItem) -> bool {
 
 /// `count(*) >= 0`
 fn counted() -> Expr {
-    match super::rows::expression("count(*) >= 0") {
+    match rows::expression("count(*) >= 0") {
         Ok(expr) => expr,
         Err(_) => query::literal(ast::Value::Boolean(true)),
     }
