@@ -115,10 +115,16 @@ impl Transaction {
     #[expect(clippy::unused_async, reason = "large inserts will go to the base, which is asynchronous")]
     pub async fn insert(&self, table: TableId, rows: RecordBatch) -> Result<u64> {
         let version = Arc::clone(self.version(table)?);
-        let mut writes = self.take_copy(table, &version);
-        let n = self.add(&version, &mut writes, &rows, IfTaken::Fail)?;
+        // A failed insert changes nothing, so that there is no need to work on a copy: many inserts in one
+        // transaction would copy what the earlier ones left each time.
+        let own = self.inner.writes.lock().remove(&table);
+        let mut writes = match own {
+            Some(own) => Arc::unwrap_or_clone(own),
+            None => TableWrites::new(version.def.revision, version.def.has_rid(), version.codec.kind()),
+        };
+        let added = self.add(&version, &mut writes, &rows, IfTaken::Fail);
         self.put(table, writes);
-        Ok(n)
+        added
     }
 
     /// Adds rows, replacing those that have the same key. Errors: invalid for a table without a primary key,
