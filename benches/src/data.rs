@@ -26,7 +26,11 @@ fn failed(e: impl std::fmt::Display) -> Error {
     Error::data(format!("the benchmark's data cannot be written: {e}"))
 }
 
-fn write(path: &Path, rows: u64, mut batch: impl FnMut(u64, u64) -> Result<RecordBatch>) -> Result<()> {
+pub(crate) fn write(
+    path: &Path,
+    rows: u64,
+    mut batch: impl FnMut(u64, u64) -> Result<RecordBatch>,
+) -> Result<()> {
     let first = batch(0, rows.min(BATCH))?;
     let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
     let file = File::create(path).map_err(failed)?;

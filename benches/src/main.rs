@@ -6,6 +6,7 @@
 //! triune-bench run     /big/folder --runs 7              Triune alone, for work on it
 //! triune-bench compare /big/folder --python PATH         beside DuckDB and DataFusion as it comes
 //! triune-bench process /big/folder                       cold start, peak memory
+//! triune-bench htap    /scratch/folder --python PATH     transactions and analysis beside PostgreSQL, SQLite, DuckDB
 //! ```
 //!
 //! `data` writes seeded files. `run` prints one JSON line per statement. `compare` asks the engines in turn, in one
@@ -19,6 +20,7 @@
 mod compare;
 mod data;
 mod engines;
+mod htap;
 mod machine;
 mod process;
 mod statements;
@@ -86,6 +88,8 @@ enum Command {
         #[arg(long)]
         threads: Option<usize>,
     },
+    /// Transactions and analysis on one table, beside PostgreSQL, SQLite and DuckDB.
+    Htap(htap::Options),
     /// Starts processes: time of a cold `SELECT 1`, peak memory of statements.
     Process {
         folder: PathBuf,
@@ -101,7 +105,7 @@ fn main() -> Result<()> {
     let command = Arguments::parse().command;
     let threads = match &command {
         Command::Run { threads, .. } | Command::Compare { threads, .. } => *threads,
-        Command::Data { .. } | Command::Process { .. } => None,
+        Command::Data { .. } | Command::Process { .. } | Command::Htap(_) => None,
     };
     let threads = threads.unwrap_or_else(machine::cores).max(1);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -110,6 +114,13 @@ fn main() -> Result<()> {
         .enable_all()
         .build()
         .map_err(|e| Error::new(ErrorKind::Resources, format!("the threads cannot be started: {e}")))?;
+    if let Command::Htap(options) = &command {
+        // Waits on the main thread while its clients work on the others.
+        let mut figures = runtime.block_on(htap::run(options, threads))?;
+        figures["machine"] = machine::described(threads);
+        println!("{figures}");
+        return Ok(());
+    }
     // On a worker: the main thread would be one more than was asked for.
     runtime.block_on(async move {
         SpawnedTask::spawn(Box::pin(dispatch(command, threads)))
@@ -133,6 +144,7 @@ async fn dispatch(command: Command, threads: usize) -> Result<()> {
                 false => Err(Error::data("the engines' answers differ, see the table")),
             }
         }
+        Command::Htap(_) => Err(Error::internal("run on the main thread")),
         Command::Process { folder, runs, triune } => {
             let engines = Engines::triune(&folder, threads).await?;
             let beside = || std::env::current_exe().map(|exe| exe.with_file_name("triune"));
