@@ -8,6 +8,8 @@
 //! After each crash every acknowledged transaction is there, whole, and of the others at most those that were
 //! under way. `TRIUNE_CRASHES=5000` makes a long run.
 
+#![expect(clippy::expect_used, clippy::panic, reason = "a helper that fails fails its test")]
+
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -17,6 +19,7 @@ use std::time::Duration;
 
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
+use datafusion::common::runtime::SpawnedTask;
 use rand::{Rng, SeedableRng};
 use triune_query::{Database, Session};
 
@@ -44,17 +47,18 @@ fn child() {
         let database = Database::open(Some(&folder)).await.expect("the database opens after every crash");
         let mut writers = Vec::new();
         for writer in 0..WRITERS {
-            writers.push(tokio::spawn(write_for_ever(Arc::clone(&database), writer)));
+            writers.push(SpawnedTask::spawn(write_for_ever(Arc::clone(&database), writer)));
         }
         for writer in writers {
-            writer.await.expect("a writer goes on until it is killed");
+            writer.join().await.expect("a writer goes on until it is killed");
         }
     });
 }
 
 async fn write_for_ever(database: Arc<Database>, writer: i64) {
     let session = database.session();
-    let highest = numbers(&session, &format!("SELECT coalesce(max(id), 0) FROM a WHERE writer = {writer}")).await;
+    let highest =
+        numbers(&session, &format!("SELECT coalesce(max(id), 0) FROM a WHERE writer = {writer}")).await;
     let mut n = highest[0] / WRITERS;
     loop {
         n += 1;
@@ -144,11 +148,20 @@ fn every_acknowledged_commit_survives_being_killed() {
             let lost: Vec<_> = there.union(&acknowledged).filter(|id| !a.contains(id)).collect();
             assert!(lost.is_empty(), "crash {crash}: lost {lost:?}");
             let more = a.len() - there.union(&acknowledged).count();
-            assert!(more <= usize::try_from(WRITERS).unwrap(), "crash {crash}: {more} rows that nobody wrote");
+            assert!(
+                more <= usize::try_from(WRITERS).unwrap(),
+                "crash {crash}: {more} rows that nobody wrote"
+            );
             for writer in 0..WRITERS {
-                let thirds = a.iter().filter(|id| *id % WRITERS == writer && (*id / WRITERS) % 3 == 0).count();
-                let counted = numbers(&session, &format!("SELECT n FROM counters WHERE writer = {writer}")).await;
-                assert_eq!(counted, [i64::try_from(thirds).unwrap()], "crash {crash}: the counter of {writer}");
+                let thirds =
+                    a.iter().filter(|id| *id % WRITERS == writer && (*id / WRITERS) % 3 == 0).count();
+                let counted =
+                    numbers(&session, &format!("SELECT n FROM counters WHERE writer = {writer}")).await;
+                assert_eq!(
+                    counted,
+                    [i64::try_from(thirds).unwrap()],
+                    "crash {crash}: the counter of {writer}"
+                );
             }
             there = a;
         });

@@ -75,12 +75,16 @@ async fn run_sql(core: &Arc<SessionCore>, statement: ast::Statement, params: &Pa
         {
             command("BEGIN", transaction::begin(core, &modes))
         }
-        Sql::Commit { chain: false, modifier: None, .. } => command("COMMIT", transaction::commit(core).await),
+        Sql::Commit { chain: false, modifier: None, .. } => {
+            command("COMMIT", transaction::commit(core).await)
+        }
         Sql::Rollback { chain: false, savepoint: None } => command("ROLLBACK", transaction::roll_back(core)),
         Sql::Rollback { chain: false, savepoint: Some(name) } => {
             command("ROLLBACK", transaction::roll_back_to(core, &parser::normalize(&name)))
         }
-        Sql::Savepoint { name } => command("SAVEPOINT", transaction::savepoint(core, parser::normalize(&name))),
+        Sql::Savepoint { name } => {
+            command("SAVEPOINT", transaction::savepoint(core, parser::normalize(&name)))
+        }
         Sql::ReleaseSavepoint { name } => {
             command("RELEASE", transaction::release(core, &parser::normalize(&name)))
         }
@@ -104,9 +108,9 @@ async fn run_sql(core: &Arc<SessionCore>, statement: ast::Statement, params: &Pa
             describe::describe(core, *query, params).await
         }
         Sql::ShowTables { show_options, .. } => show::tables(core, show_options).await,
-        Sql::ShowVariable { .. }
-        | Sql::ShowColumns { .. }
-        | Sql::ShowFunctions { .. } => core.start(&core.plan(statement, params).await?).await,
+        Sql::ShowVariable { .. } | Sql::ShowColumns { .. } | Sql::ShowFunctions { .. } => {
+            core.start(&core.plan(statement, params).await?).await
+        }
         other => {
             // The pre-pass says what is missing better than a list of statements could.
             let mut other = other;

@@ -116,8 +116,16 @@ impl Database {
         let runtime = build_runtime(&options, &stores)?;
         // Boxed: the futures below this are nested deeper than the compiler follows from a caller's.
         let store = open_store(&location, &catalog, &lance, &options).boxed().await?;
-        let database =
-            Self { location, catalog_store, catalog: RwLock::new(catalog), stores, lance, runtime, store, options };
+        let database = Self {
+            location,
+            catalog_store,
+            catalog: RwLock::new(catalog),
+            stores,
+            lance,
+            runtime,
+            store,
+            options,
+        };
         database.load_secrets()?;
         database.adopt_definitions().boxed().await?;
         Ok(Arc::new(database))
@@ -298,8 +306,9 @@ async fn open_store(
     }
     let url = parse_location(location)?;
     let Some(folder) = (!is_remote(&url)).then(|| url.to_file_path().ok()).flatten() else {
-        let why = Error::unsupported(format!("tables cannot be kept at {location} yet, only in a local folder"))
-            .with_hint("CREATE EXTERNAL TABLE reads files there; COPY (…) TO writes them");
+        let why =
+            Error::unsupported(format!("tables cannot be kept at {location} yet, only in a local folder"))
+                .with_hint("CREATE EXTERNAL TABLE reads files there; COPY (…) TO writes them");
         return Store::without_tables(clock, why);
     };
     let store = StoreOptions {
@@ -312,7 +321,11 @@ async fn open_store(
         limits: Limits::default(),
         thread: true,
     };
-    if options.read_only { Store::open_read_only(store).boxed().await } else { Store::open(store).boxed().await }
+    if options.read_only {
+        Store::open_read_only(store).boxed().await
+    } else {
+        Store::open(store).boxed().await
+    }
 }
 
 fn build_runtime(options: &DatabaseOptions, stores: &Arc<StoreRegistry>) -> Result<Arc<RuntimeEnv>> {

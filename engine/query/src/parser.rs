@@ -100,9 +100,8 @@ impl StatementParser {
         tables::spell_do_nothing(&mut tokens);
         tables::order_identity_options(&mut tokens);
         tables::spell_structs(&mut tokens);
-        let inner = Parser::new(&DIALECT)
-            .with_tokens_with_locations(tokens)
-            .with_recursion_limit(NESTING_LIMIT);
+        let inner =
+            Parser::new(&DIALECT).with_tokens_with_locations(tokens).with_recursion_limit(NESTING_LIMIT);
         Ok(Self { inner, cluster_by })
     }
 
@@ -381,7 +380,15 @@ pub(crate) fn is_keyword(name: &str) -> bool {
         || RESERVED_FOR_TABLE_ALIAS.contains(&keyword)
         || RESERVED_FOR_IDENTIFIER.contains(&keyword)
         || DIALECT.is_reserved_for_identifier(keyword)
-        || matches!(keyword, Keyword::PRIMARY | Keyword::CHECK | Keyword::CONSTRAINT | Keyword::UNIQUE | Keyword::DEFAULT | Keyword::TABLE)
+        || matches!(
+            keyword,
+            Keyword::PRIMARY
+                | Keyword::CHECK
+                | Keyword::CONSTRAINT
+                | Keyword::UNIQUE
+                | Keyword::DEFAULT
+                | Keyword::TABLE
+        )
 }
 
 /// An identifier as the catalog knows it: folded to lower case unless it was quoted.

@@ -104,7 +104,11 @@ impl VisitorMut for Prepass<'_> {
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Self::Break> {
         step(
-            self.depth.leave(expr).and_then(|()| refuse::expr(expr)).and_then(|()| forms::rewrite(expr)).and_then(|()| casts::rewrite(expr)),
+            self.depth
+                .leave(expr)
+                .and_then(|()| refuse::expr(expr))
+                .and_then(|()| forms::rewrite(expr))
+                .and_then(|()| casts::rewrite(expr)),
         )
     }
 }

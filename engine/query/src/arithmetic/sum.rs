@@ -211,7 +211,10 @@ impl<T: Summed> Total<T> {
 impl<T: Summed> Accumulator for Total<T> {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
         let mut sum = self.sum;
-        each::<T>(&values[0], |v| Ok(sum = add(sum, v, &self.data_type)?))?;
+        each::<T>(&values[0], |v| {
+            sum = add(sum, v, &self.data_type)?;
+            Ok(())
+        })?;
         self.sum = sum;
         self.rows += (values[0].len() - values[0].null_count()) as u64;
         Ok(())
@@ -219,7 +222,10 @@ impl<T: Summed> Accumulator for Total<T> {
 
     fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
         let mut sum = self.sum;
-        each::<T>(&values[0], |v| Ok(sum = add(sum, -v, &self.data_type)?))?;
+        each::<T>(&values[0], |v| {
+            sum = add(sum, -v, &self.data_type)?;
+            Ok(())
+        })?;
         self.sum = sum;
         self.rows -= (values[0].len() - values[0].null_count()) as u64;
         Ok(())
@@ -231,7 +237,10 @@ impl<T: Summed> Accumulator for Total<T> {
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
         let mut sum = self.sum;
-        each::<Decimal128Type>(&states[0], |v| Ok(sum = add(sum, v, &self.data_type)?))?;
+        each::<Decimal128Type>(&states[0], |v| {
+            sum = add(sum, v, &self.data_type)?;
+            Ok(())
+        })?;
         self.sum = sum;
         self.rows += (states[0].len() - states[0].null_count()) as u64;
         Ok(())

@@ -36,8 +36,8 @@ enum Term {
     Number(i64),
     /// A column's number.
     Column(usize),
-    Negate(Box<Term>),
-    Binary(char, Box<Term>, Box<Term>),
+    Negate(Box<Self>),
+    Binary(char, Box<Self>, Box<Self>),
 }
 
 const COLUMNS: [(&str, Width); 4] =

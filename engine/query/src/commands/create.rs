@@ -74,7 +74,9 @@ async fn store(
                 }
             }
             stored = true;
-            entry.relations.insert(name.clone(), RelationEntry { kind, sql: sql.clone(), created_at, table: None });
+            entry
+                .relations
+                .insert(name.clone(), RelationEntry { kind, sql: sql.clone(), created_at, table: None });
             Ok(())
         })
         .await?;

@@ -18,12 +18,12 @@ use datafusion::sql::sqlparser::ast;
 use triune_common::Result;
 
 use super::known;
-use crate::{ddl, dml};
 use crate::params::Params;
 use crate::prepass::labels;
 use crate::result::QueryResult;
 use crate::session::SessionCore;
 use crate::types::sql_type_name;
+use crate::{ddl, dml};
 
 /// Columns and types of a relation or a query, which is not run.
 pub(super) async fn describe(
@@ -57,9 +57,14 @@ fn relation_of(query: &ast::Query) -> Option<&ast::ObjectName> {
             if plain && from.joins.is_empty() && options.to_string().is_empty() =>
         {
             match &from.relation {
-                ast::TableFactor::Table { name, alias: None, version: None, sample: None, args: None, .. } => {
-                    Some(name)
-                }
+                ast::TableFactor::Table {
+                    name,
+                    alias: None,
+                    version: None,
+                    sample: None,
+                    args: None,
+                    ..
+                } => Some(name),
                 _ => None,
             }
         }

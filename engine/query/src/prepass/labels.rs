@@ -138,9 +138,7 @@ impl ColumnNames {
             let times = *seen.entry(name.clone()).and_modify(|n| *n += 1).or_insert(0);
             let differ = renamed.contains(&name);
             let beside_all = all && self.collisions.contains(&name);
-            let label = if differ && !at_top {
-                marked(&name, times)
-            } else if times > 0 && beside_all && self.give_back {
+            let label = if (differ && !at_top) || (times > 0 && beside_all && self.give_back) {
                 marked(&name, times)
             } else if times > 0 {
                 self.again(&name, times, at_top)

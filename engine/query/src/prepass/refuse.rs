@@ -127,10 +127,8 @@ pub(super) fn table_factor(factor: &TableFactor) -> Result<()> {
         return Ok(());
     };
     let at = position(factor.span().start);
-    let hints = !with_hints.is_empty()
-        || !index_hints.is_empty()
-        || !partitions.is_empty()
-        || json_path.is_some();
+    let hints =
+        !with_hints.is_empty() || !index_hints.is_empty() || !partitions.is_empty() || json_path.is_some();
     if hints {
         return Err(Error::unsupported(format!("hints and partitions after {name} are not supported")).at(at));
     }

@@ -1,6 +1,8 @@
 //! Random statements in our words through a session, and in plain words through DataFusion alone: the same rows, and
 //! the names that the statement gives.
 
+#![expect(clippy::disallowed_methods, reason = "DataFusion alone is what the session is compared with")]
+
 use std::collections::HashMap;
 
 use arrow::array::{Int32Array, RecordBatch, StringArray};

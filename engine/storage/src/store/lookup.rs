@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn every_column_of_the_key_must_be_named() {
         let (a, b) = (col("a").eq(lit(1i64)), col("b").eq(lit("x")));
-        assert_eq!(found(&[a.clone()]), None);
+        assert_eq!(found(std::slice::from_ref(&a)), None);
         assert_eq!(found(&[a.clone(), b.clone()]), Some(1));
         assert_eq!(found(&[a.clone().and(b.clone())]), Some(1));
         assert_eq!(found(&[a.clone().or(b.clone())]), None);
