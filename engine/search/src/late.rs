@@ -11,9 +11,9 @@
 //! An exact search over Parquet files looks at the vector of every row and gives out ten rows. Decoding the titles
 //! of the other 299,990, and carrying vectors that were asked for through the top-k, is in vain.
 //!
-//! *Fires* over a scan of Parquet files (the connector says which), for k up to [`MOST_ROWS`] and at most an eighth
+//! *Fires* over a scan of Parquet files (the connector says which), for k up to `MOST_ROWS` and at most an eighth
 //! of the rows, where a column that can wait is a text, a list or another one of no fixed size, or where several
-//! make up more than [`CHEAP_BYTES`]. Columns of the search's own conditions are read for all rows and given out
+//! make up more than `CHEAP_BYTES`. Columns of the search's own conditions are read for all rows and given out
 //! from there.
 //!
 //! *Position*: after [`crate::FuseSearchFilterRule`], which brings the conditions into the search. It keeps the
