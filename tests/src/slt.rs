@@ -1,4 +1,5 @@
-//! Runs sqllogictest files, each against an in-memory database and a folder of its own.
+//! Runs sqllogictest files, each against a database in memory, or in a folder where its first line begins with
+//! `# On disk`, and a folder of its own.
 //!
 //! In statements, `$SCRATCH` is the file's folder (empty at the start) and `$DATA` the folder of the
 //! repository's data; in messages they stand in the same places. Values are printed so that a test reads
@@ -38,8 +39,9 @@ impl std::fmt::Debug for SltDatabase {
 }
 
 impl SltDatabase {
-    pub async fn open(scratch: &Path) -> Result<Self, SltError> {
-        let database = Database::open(None).await.map_err(|e| SltError(e.to_string()))?;
+    pub async fn open(scratch: &Path, on_disk: bool) -> Result<Self, SltError> {
+        let place = on_disk.then(|| scratch.join("database").display().to_string());
+        let database = Database::open(place.as_deref()).await.map_err(|e| SltError(e.to_string()))?;
         let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("data");
         let session = database.session();
         // Plans and orders must not depend on the machine.
@@ -142,9 +144,10 @@ pub async fn run_topic(topic: &str) -> Vec<String> {
 async fn run_file(file: &Path) -> Result<(), String> {
     let scratch = tempfile::tempdir().map_err(|e| e.to_string())?;
     let folder = scratch.path().to_owned();
+    let on_disk = std::fs::read_to_string(file).is_ok_and(|text| text.starts_with("# On disk"));
     let mut runner = Runner::new(move || {
         let folder = folder.clone();
-        async move { SltDatabase::open(&folder).await }
+        async move { SltDatabase::open(&folder, on_disk).await }
     });
     runner.with_column_validator(sqllogictest::strict_column_validator);
     if std::env::var_os(COMPLETE).is_some() {

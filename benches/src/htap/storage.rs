@@ -47,6 +47,8 @@ fn definition() -> TableDef {
         comment: None,
         options: TableOptions { retention_seconds: 0 },
         last_column: 5,
+        indexes: vec![],
+        index_revision: 0,
     }
 }
 

@@ -227,7 +227,9 @@ impl LanceStore {
     /// that are kept; a file that one of them names is never touched. The caller sees to it that nobody
     /// writes meanwhile and that no reader uses another version. Errors: data if a version that is to be
     /// kept cannot be read, and nothing is removed then.
-    pub async fn remove_unreferenced(&self, url: &Url, keep: &[u64]) -> Result<u64> {
+    ///
+    /// `building`: indexes are being built that no version names yet; all folders of indexes stay then.
+    pub async fn remove_unreferenced(&self, url: &Url, keep: &[u64], building: bool) -> Result<u64> {
         let Some(root) = local_path(url) else {
             return Err(Error::unsupported("removing old versions from an object store is not possible yet"));
         };
@@ -256,6 +258,9 @@ impl LanceStore {
                 freed += sweep(&root.join(folder), &|path| needed.contains(path))?;
             }
             let folder = root.join("_indices");
+            if building {
+                return Ok(freed);
+            }
             for entry in entries(&folder)? {
                 let name = entry.file_name().and_then(|n| n.to_str()).unwrap_or_default().to_owned();
                 if !indexes.contains(&name) {
@@ -271,7 +276,7 @@ impl LanceStore {
 }
 
 /// The dataset at a version that has the given one's contents and is the newest.
-async fn on_top(url: &Url, dataset: &Arc<Dataset>) -> Result<Arc<Dataset>> {
+pub(crate) async fn on_top(url: &Url, dataset: &Arc<Dataset>) -> Result<Arc<Dataset>> {
     let version = dataset.version_id();
     if dataset.latest_version_id().await.map_err(from_lance)? == version {
         return Ok(Arc::clone(dataset));
@@ -301,12 +306,26 @@ async fn on_top(url: &Url, dataset: &Arc<Dataset>) -> Result<Arc<Dataset>> {
     Ok(Arc::new(restored))
 }
 
-fn ids(dataset: &Dataset) -> HashSet<u64> {
+pub(crate) fn ids(dataset: &Dataset) -> HashSet<u64> {
     dataset.fragments().iter().map(|f| f.id).collect()
 }
 
+/// Fsyncs all files of these folders, the folders, and the one that they are in.
+pub(crate) async fn sync_folders(folders: Vec<PathBuf>) -> Result<()> {
+    blocking(move || {
+        for folder in &folders {
+            for file in entries(folder)? {
+                sync(&file)?;
+            }
+            sync(folder)?;
+        }
+        folders.first().and_then(|f| f.parent()).map_or(Ok(()), sync)
+    })
+    .await
+}
+
 /// Makes a version durable and says what is new in it.
-async fn finish(url: &Url, dataset: Dataset, before: &HashSet<u64>) -> Result<LanceCommit> {
+pub(crate) async fn finish(url: &Url, dataset: Dataset, before: &HashSet<u64>) -> Result<LanceCommit> {
     let mut added = Vec::new();
     let mut files = Vec::new();
     let root = local_path(url);
@@ -329,7 +348,7 @@ async fn finish(url: &Url, dataset: Dataset, before: &HashSet<u64>) -> Result<La
             for file in &files {
                 sync(file)?;
             }
-            for folder in ["data", "_versions", "_transactions", ""] {
+            for folder in ["data", "_versions", "_transactions", "_indices", ""] {
                 let folder = if folder.is_empty() { root.clone() } else { root.join(folder) };
                 if folder.exists() {
                     sync(&folder)?;

@@ -10,7 +10,7 @@
 //! volatile expressions (`random() < 0.1`), sub-queries, references to an outer query and asynchronous
 //! functions.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
@@ -57,6 +57,10 @@ pub(crate) struct Table {
     indexes: Arc<OnceCell<Vec<VectorIndexInfo>>>,
     /// How many partitions each index that was searched has.
     index_partitions: Arc<Mutex<HashMap<String, usize>>>,
+    /// Indexes that are passed over.
+    ignored: Arc<BTreeSet<String>>,
+    /// Indexes that could not be read, and why; shared by all providers of this version.
+    damaged: Arc<Mutex<BTreeMap<String, String>>>,
 }
 
 impl Table {
@@ -117,6 +121,8 @@ impl Table {
             variable_bytes: self.variable_bytes,
             indexes: Arc::clone(&self.indexes),
             index_partitions: Arc::clone(&self.index_partitions),
+            ignored: Arc::clone(&self.ignored),
+            damaged: Arc::clone(&self.damaged),
         }
     }
 }
@@ -169,6 +175,8 @@ impl LanceProvider {
             variable_bytes,
             indexes: Arc::default(),
             index_partitions: Arc::default(),
+            ignored: Arc::default(),
+            damaged: Arc::default(),
             dataset,
         };
         Ok(Arc::new(Self { table: Arc::new(table) }))
@@ -264,7 +272,33 @@ impl LanceProvider {
     pub async fn vector_indexes(&self, column: &str) -> Result<Vec<VectorIndexInfo>> {
         index::check_column(&self.table.schema, column)?;
         let all = self.table.indexes().await?;
-        Ok(all.iter().filter(|i| i.column == column).cloned().collect())
+        Ok(all.iter().filter(|i| i.column == column && self.uses_index(&i.name)).cloned().collect())
+    }
+
+    /// The same table without an index: searches and scans pass it over.
+    #[must_use]
+    pub fn without_index(&self, name: &str) -> Arc<Self> {
+        let mut table = self.table.with_schema(Arc::clone(&self.table.schema));
+        let mut ignored = table.ignored.as_ref().clone();
+        ignored.insert(name.to_owned());
+        table.ignored = Arc::new(ignored);
+        Arc::new(Self { table: Arc::new(table) })
+    }
+
+    /// Whether an index of the dataset may be used: it is not passed over and was not found damaged.
+    pub fn uses_index(&self, name: &str) -> bool {
+        !self.table.ignored.contains(name) && !self.table.damaged.lock().contains_key(name)
+    }
+
+    /// Notes that an index cannot be read. All providers of this version pass it over from now on; whoever
+    /// finds this answers from the rows themselves.
+    pub fn report_damaged(&self, name: &str, why: &Error) {
+        self.table.damaged.lock().entry(name.to_owned()).or_insert_with(|| why.message().to_owned());
+    }
+
+    /// Indexes that could not be read, and why.
+    pub fn damaged_indexes(&self) -> BTreeMap<String, String> {
+        self.table.damaged.lock().clone()
     }
 
     /// A scan of `projection` (columns of [`TableProvider::schema`], all of them for `None`) over all

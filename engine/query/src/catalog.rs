@@ -12,6 +12,7 @@
 pub(crate) mod information;
 pub(crate) mod open;
 pub(crate) mod system;
+pub(crate) mod system_indexes;
 
 use std::fmt::Debug;
 use std::sync::{Arc, Weak};

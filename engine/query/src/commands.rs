@@ -49,6 +49,14 @@ pub(crate) async fn run(
         Statement::Optimize(name) => maintain::optimize(core, &name).await,
         Statement::Vacuum(name) => maintain::vacuum(core, name.as_ref()).await,
         Statement::Restore { table, version } => Box::pin(maintain::restore(core, &table, &version)).await,
+        Statement::CreateIndex(index) => Box::pin(ddl::indexes::create(core, *index)).await,
+        Statement::DropIndex { names, if_exists } => {
+            Box::pin(ddl::indexes::drop(core, &names, if_exists)).await
+        }
+        Statement::Reindex { name, of_table } => Box::pin(ddl::indexes::reindex(core, &name, of_table)).await,
+        Statement::AlterIndex { name, if_exists, change } => {
+            Box::pin(ddl::indexes::alter(core, &name, if_exists, change)).await
+        }
         Statement::Abort => command("ROLLBACK", transaction::roll_back(core)),
     }
 }

@@ -155,7 +155,7 @@ impl Database {
     /// A change of a table's definition reaches the storage before the catalog; after a crash between the two
     /// the catalog follows here.
     async fn adopt_definitions(&self) -> Result<()> {
-        let newer = |def: &TableDef| self.store.definition(def.id).filter(|d| d.revision > def.revision);
+        let newer = |def: &TableDef| self.store.definition(def.id).filter(|d| d.is_newer_than(def));
         if self.options.read_only || !self.catalog().tables().any(|d| newer(d).is_some()) {
             return Ok(());
         }

@@ -6,6 +6,7 @@
 pub(crate) mod alter;
 pub(crate) mod columns;
 pub(crate) mod create;
+pub(crate) mod indexes;
 pub(crate) mod maintain;
 pub(crate) mod show;
 pub(crate) mod types;
@@ -28,6 +29,10 @@ pub(crate) async fn publish(core: &Arc<SessionCore>, name: &str, def: &TableDef)
                     if found.kind == RelationKind::Table
                         && found.table.as_ref().is_some_and(|t| t.id == def.id)
                     {
+                        // Two changes of indexes may come here in another order than they were made.
+                        if found.table.as_ref().is_some_and(|now| now.is_newer_than(def)) {
+                            return Ok(());
+                        }
                         found.sql = show::create_statement(schema, relation, def);
                         found.table = Some(def.clone());
                         return Ok(());

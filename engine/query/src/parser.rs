@@ -9,6 +9,7 @@
 
 mod copy;
 mod external;
+mod indexes;
 mod secret;
 mod tables;
 
@@ -112,6 +113,15 @@ impl StatementParser {
                 self.create_external_table()
             }
             (Keyword::CREATE, _) if self.create_is(&["SECRET"]) => self.create_secret(),
+            (Keyword::CREATE, _)
+                if self.word_at(1, &["INDEX"])
+                    || (self.word_at(1, &["UNIQUE"]) && self.word_at(2, &["INDEX"])) =>
+            {
+                self.create_index()
+            }
+            (Keyword::DROP, _) if self.word_at(1, &["INDEX"]) => self.drop_index(),
+            (Keyword::ALTER, _) if self.word_at(1, &["INDEX"]) => self.alter_index(),
+            (_, "REINDEX") => self.reindex(),
             (Keyword::DROP, _) if self.word_at(1, &["SECRET"]) => self.drop_secret(),
             (Keyword::SHOW, _) if self.word_at(1, &["SECRETS"]) => {
                 self.inner.next_token();

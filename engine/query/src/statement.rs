@@ -39,6 +39,43 @@ pub enum Statement {
     },
     /// `ABORT`
     Abort,
+    CreateIndex(Box<CreateIndex>),
+    /// `DROP INDEX [CONCURRENTLY] [IF EXISTS] i, …`
+    DropIndex {
+        names: Vec<ObjectName>,
+        if_exists: bool,
+    },
+    /// `REINDEX INDEX i`, `REINDEX TABLE t`
+    Reindex {
+        name: ObjectName,
+        of_table: bool,
+    },
+    AlterIndex {
+        name: ObjectName,
+        if_exists: bool,
+        change: AlterIndex,
+    },
+}
+
+/// `CREATE INDEX [CONCURRENTLY] [IF NOT EXISTS] [name] ON t [USING method] (column [class], …) [WITH (k = v, …)]`.
+#[derive(Debug, Clone)]
+pub struct CreateIndex {
+    pub name: Option<ObjectName>,
+    pub table: ObjectName,
+    /// `None` takes the column's.
+    pub method: Option<String>,
+    /// Columns with their operator classes.
+    pub columns: Vec<(ast::Ident, Option<String>)>,
+    pub options: Vec<(String, String)>,
+    pub if_not_exists: bool,
+}
+
+/// What an `ALTER INDEX` changes.
+#[derive(Debug, Clone)]
+pub enum AlterIndex {
+    RenameTo(ObjectName),
+    Set(Vec<(String, String)>),
+    Reset(Vec<String>),
 }
 
 /// `CREATE EXTERNAL TABLE t [(columns)] [STORED AS format] LOCATION '…' [PARTITIONED BY (…)] [OPTIONS (…)]`.

@@ -26,6 +26,7 @@ mod sorted;
 mod vacuum;
 mod write;
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -36,7 +37,7 @@ use parking_lot::Mutex;
 use roaring::RoaringTreemap;
 use serde::{Deserialize, Serialize};
 use triune_common::{Error, ErrorKind, Result, Rng};
-use triune_lance::{LanceProvider, LanceStore};
+use triune_lance::{BuiltIndex, LanceProvider, LanceStore};
 use url::Url;
 
 pub use deletes::DeleteLog;
@@ -100,6 +101,10 @@ impl BaseTable {
         &self.folder
     }
 
+    pub(crate) fn lance(&self) -> &Arc<LanceStore> {
+        &self.lance
+    }
+
     fn kind(&self) -> KeyKind {
         self.codec.kind()
     }
@@ -136,6 +141,21 @@ pub struct BaseState {
     pub next_file: u64,
     /// For hashing keys that are not integers.
     pub seed: u64,
+    /// By the names of definitions: what is known of indexes that were built.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub indexes: BTreeMap<String, IndexStamp>,
+}
+
+/// When and over what an index was built.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IndexStamp {
+    /// Rows of the base, masked ones included, when it was last trained.
+    pub trained_rows: u64,
+    /// How long that took.
+    pub build_millis: u64,
+    /// When it was last built or extended.
+    pub upkeep: chrono::DateTime<chrono::Utc>,
 }
 
 impl BaseState {
@@ -153,6 +173,7 @@ impl BaseState {
             deletes: None,
             next_file: 1,
             seed: u64::from_le_bytes(seed),
+            indexes: BTreeMap::new(),
         }
     }
 
@@ -166,6 +187,7 @@ impl BaseState {
             fragments: Vec::new(),
             keys: Vec::new(),
             deletes: None,
+            indexes: BTreeMap::new(),
             ..self.clone()
         }
     }
@@ -309,6 +331,30 @@ impl Base {
         let masked = provider.with_mask(Arc::clone(&mask))?;
         *last = Some((mask, Arc::clone(&masked)));
         Ok(Some(masked))
+    }
+
+    /// The same rows with other indexes: see `LanceStore::publish_indexes`. Durable on return, not published.
+    ///
+    /// Nobody may append to this base meanwhile.
+    pub async fn with_indexes(
+        &self,
+        built: Vec<BuiltIndex>,
+        dropped: &[String],
+        renamed: &[(String, String)],
+        stamps: BTreeMap<String, IndexStamp>,
+    ) -> Result<Arc<Self>> {
+        let mut state = self.state.clone();
+        state.indexes = stamps;
+        let mut provider = self.provider.clone();
+        if let Some(at) = &self.provider {
+            let (lance, url) = (&self.table.lance, &self.table.url);
+            if let Some(commit) = lance.publish_indexes(url, at, built, dropped, renamed).await? {
+                state.lance_version = Some(commit.provider.version());
+                state.manifest_sum = commit.manifest_sum;
+                provider = Some(commit.provider);
+            }
+        }
+        Self::assemble(&self.table, state, provider, Arc::clone(&self.deletes), Some(&self.keys))
     }
 
     /// Rows in the files, masked ones included.

@@ -17,6 +17,7 @@ mod committer;
 mod driver;
 mod history;
 mod identity;
+mod indexes;
 mod load;
 mod lookup;
 mod maintenance;
@@ -40,6 +41,7 @@ use triune_common::{Clock, Error, Result, Rng};
 use triune_lance::LanceStore;
 
 pub use history::VersionInfo;
+pub use indexes::{IndexInfo, IndexProgressInfo, IndexState};
 pub use maintenance::{Limits, MaintenanceInfo};
 pub use provider::StoreProvider;
 pub use schema::SchemaChange;
@@ -66,6 +68,7 @@ pub struct Store {
     driver: Driver,
     next_table: AtomicU64,
     keeper: Mutex<Option<tokio::task::JoinHandle<()>>>,
+    indexer: Mutex<Option<indexes::Indexer>>,
     /// Keeps other processes from writing.
     _lock: Option<crate::lock::WriterLock>,
     /// Why nothing can be written, where that is so.
@@ -100,6 +103,7 @@ impl Store {
             driver,
             next_table: AtomicU64::new(1),
             keeper: Mutex::default(),
+            indexer: Mutex::default(),
             _lock: None,
             read_only: None,
         }))
@@ -118,6 +122,7 @@ impl Store {
             driver,
             next_table,
             keeper: Mutex::default(),
+            indexer: Mutex::default(),
             _lock: None,
             read_only: Some(why),
         }))

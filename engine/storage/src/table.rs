@@ -13,6 +13,8 @@
 //! no primary key. Rows travel through transactions, WAL, hot store and base in the stored schema. Text is
 //! `Utf8`, binary `Binary`, lists have nullable items called `item`: the types that Lance reads back.
 
+mod index;
+
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -20,6 +22,9 @@ use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use triune_common::{Error, Result};
+
+pub use index::IndexDef;
+pub use triune_lance::IndexMethod;
 
 use crate::key::{KeyCodec, RID};
 use crate::stamp::TableId;
@@ -47,6 +52,17 @@ pub struct TableDef {
     pub options: TableOptions,
     /// The highest column id given out.
     pub last_column: u32,
+    /// In the order of their making.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub indexes: Vec<IndexDef>,
+    /// Grows with every change of the indexes, which disturbs no transaction.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub index_revision: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,6 +138,20 @@ impl TableDef {
         self.primary_key.is_empty()
     }
 
+    /// The indexes on the table.
+    pub fn indexes(&self) -> &[IndexDef] {
+        &self.indexes
+    }
+
+    pub fn index(&self, name: &str) -> Option<&IndexDef> {
+        self.indexes.iter().find(|i| i.name == name)
+    }
+
+    /// Whether it was made later than another definition of the same table.
+    pub fn is_newer_than(&self, other: &Self) -> bool {
+        (self.revision, self.index_revision) > (other.revision, other.index_revision)
+    }
+
     pub fn column(&self, name: &str) -> Option<&ColumnDef> {
         self.columns.iter().find(|c| c.field.name() == name)
     }
@@ -181,6 +211,8 @@ mod tests {
             comment: None,
             options: TableOptions::default(),
             last_column: 2,
+            indexes: vec![],
+            index_revision: 0,
         };
         let json = serde_json::to_string(&def).unwrap();
         assert_eq!(serde_json::from_str::<TableDef>(&json).unwrap(), def);

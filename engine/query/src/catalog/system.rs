@@ -6,6 +6,8 @@
 //!
 //! `system.maintenance` has one row: how full the hot store and the log are and within which limits, how many
 //! checkpoints were made and when the last, how many commits had to wait for one, and what went wrong last.
+//!
+//! `system.indexes` has a row for each index of a table, `system.index_progress` one for each that is being built.
 
 use std::sync::{Arc, Weak};
 
@@ -13,13 +15,17 @@ use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampMicrosecondArray
 use async_trait::async_trait;
 use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::datasource::MemTable;
-use datafusion::error::Result as DfResult;
+use datafusion::error::{DataFusionError, Result as DfResult};
 
+use super::system_indexes;
 use crate::session::SessionCore;
 
 /// The schema's name; no schema of a user's can have it.
 pub(crate) const SYSTEM: &str = "system";
 const MAINTENANCE: &str = "maintenance";
+const INDEXES: &str = "indexes";
+const INDEX_PROGRESS: &str = "index_progress";
+const TABLES: [&str; 3] = [INDEX_PROGRESS, INDEXES, MAINTENANCE];
 
 #[derive(Debug)]
 pub(super) struct SystemSchema(pub(super) Weak<SessionCore>);
@@ -27,18 +33,23 @@ pub(super) struct SystemSchema(pub(super) Weak<SessionCore>);
 #[async_trait]
 impl SchemaProvider for SystemSchema {
     fn table_names(&self) -> Vec<String> {
-        vec![MAINTENANCE.to_owned()]
+        TABLES.map(str::to_owned).to_vec()
     }
 
     async fn table(&self, name: &str) -> DfResult<Option<Arc<dyn TableProvider>>> {
-        match self.0.upgrade() {
-            Some(session) if name == MAINTENANCE => Ok(Some(maintenance(&session)?)),
-            _ => Ok(None),
-        }
+        let Some(session) = self.0.upgrade() else { return Ok(None) };
+        let batch = match name {
+            MAINTENANCE => return Ok(Some(maintenance(&session)?)),
+            INDEXES => Box::pin(system_indexes::indexes(&session)).await,
+            INDEX_PROGRESS => system_indexes::progress(&session),
+            _ => return Ok(None),
+        };
+        let batch = batch.map_err(DataFusionError::from)?;
+        Ok(Some(Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?)))
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        name == MAINTENANCE
+        TABLES.contains(&name)
     }
 }
 

@@ -1,4 +1,4 @@
-//! `SHOW INDEXES`: what `\di` shows.
+//! `SHOW INDEXES`: what `\di` shows: the indexes of tables, and the vector indexes that Lance datasets bring along.
 
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use triune_lance::LanceProvider;
 use triune_vector::types::VectorType;
 
 use super::known;
+use crate::catalog::system_indexes;
 use crate::result::QueryResult;
 use crate::session::SessionCore;
 
@@ -17,7 +18,8 @@ struct Row {
     index: String,
     column: String,
     method: String,
-    metric: String,
+    metric: Option<String>,
+    state: &'static str,
     indexed: i64,
     unindexed: i64,
 }
@@ -28,6 +30,19 @@ pub(super) async fn show(core: &Arc<SessionCore>) -> Result<QueryResult> {
     let catalog = core.database().catalog();
     let state = core.state();
     let mut rows = Vec::new();
+    for (schema, table, info) in system_indexes::known(core).await? {
+        rows.push(Row {
+            schema,
+            table,
+            index: info.index.name().to_owned(),
+            column: info.index.columns().join(", "),
+            method: info.index.method().to_string(),
+            metric: info.index.metric().map(|m| m.to_string()),
+            state: info.state.name(),
+            indexed: i64::try_from(info.rows_indexed).unwrap_or(i64::MAX),
+            unindexed: i64::try_from(info.rows_unindexed + info.rows_hot).unwrap_or(i64::MAX),
+        });
+    }
     for (schema, entry) in &catalog.schemas {
         let Some(provider) = state.catalog_list().catalog(crate::CATALOG).and_then(|c| c.schema(schema))
         else {
@@ -47,7 +62,8 @@ pub(super) async fn show(core: &Arc<SessionCore>) -> Result<QueryResult> {
                         index: index.name,
                         column: index.column,
                         method: index.index_type,
-                        metric: index.metric.to_string(),
+                        metric: Some(index.metric.to_string()),
+                        state: "ready",
                         indexed: i64::try_from(index.indexed_rows).unwrap_or(i64::MAX),
                         unindexed: i64::try_from(index.unindexed_rows).unwrap_or(i64::MAX),
                     });
@@ -55,18 +71,22 @@ pub(super) async fn show(core: &Arc<SessionCore>) -> Result<QueryResult> {
             }
         }
     }
+    rows.sort_by(|a, b| (&a.schema, &a.table, &a.index).cmp(&(&b.schema, &b.table, &b.index)));
     let text = |of: fn(&Row) -> &String| -> ArrayRef {
         Arc::new(StringArray::from_iter_values(rows.iter().map(of)))
     };
     let number =
         |of: fn(&Row) -> i64| -> ArrayRef { Arc::new(Int64Array::from_iter_values(rows.iter().map(of))) };
+    let metrics: ArrayRef = Arc::new(rows.iter().map(|r| r.metric.clone()).collect::<StringArray>());
+    let states: ArrayRef = Arc::new(StringArray::from_iter_values(rows.iter().map(|r| r.state)));
     let columns = [
         ("table_schema", text(|r| &r.schema)),
         ("table_name", text(|r| &r.table)),
         ("index_name", text(|r| &r.index)),
         ("column_name", text(|r| &r.column)),
         ("method", text(|r| &r.method)),
-        ("metric", text(|r| &r.metric)),
+        ("metric", metrics),
+        ("state", states),
         ("indexed_rows", number(|r| r.indexed)),
         ("unindexed_rows", number(|r| r.unindexed)),
     ];

@@ -261,6 +261,7 @@ fn drop_column(def: &mut TableDef, name: &str, if_exists: bool) -> Result<Applie
         }
     }
     def.checks = kept;
+    def.indexes.retain(|i| !i.columns.iter().any(|c| c == name));
     def.columns.retain(|c| c.field.name() != name);
     Ok(Some((SchemaChange::DropColumn { name: name.to_owned() }, None)))
 }
@@ -295,6 +296,11 @@ fn rename_column(def: &mut TableDef, from: &str, to: &str) -> Result<()> {
     let column = find_mut(def, from)?;
     column.field = column.field.clone().with_name(to);
     for name in def.primary_key.iter_mut().chain(&mut def.cluster_by) {
+        if name == from {
+            to.clone_into(name);
+        }
+    }
+    for name in def.indexes.iter_mut().flat_map(|i| &mut i.columns) {
         if name == from {
             to.clone_into(name);
         }
@@ -400,6 +406,8 @@ async fn alter_column(
                 return Ok(None);
             }
             column.field = field;
+            let field = column.field.clone();
+            super::indexes::retype(def, &field)?;
             (SchemaChange::RetypeColumn { name: name.to_owned() }, None)
         }
         other => return Err(Error::unsupported(format!("ALTER COLUMN … {other} is not supported"))),

@@ -70,6 +70,8 @@ async fn definition(
         comment: None,
         options: TableOptions::default(),
         last_column: 0,
+        indexes: vec![],
+        index_revision: 0,
     };
     let mut constraints = Constraints::default();
     let names_only =

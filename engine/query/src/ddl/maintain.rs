@@ -22,6 +22,8 @@ pub(crate) async fn checkpoint(core: &Arc<SessionCore>) -> Result<QueryResult> {
 pub(crate) async fn optimize(core: &Arc<SessionCore>, name: &ObjectName) -> Result<QueryResult> {
     let def = target::find(core, name, "OPTIMIZE")?;
     core.database().store().optimize(def.id).boxed().await?;
+    // Rows that moved are in no index.
+    core.database().store().upkeep_indexes(def.id).boxed().await?;
     Ok(QueryResult::command("OPTIMIZE", None))
 }
 

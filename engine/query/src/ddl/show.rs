@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringArray};
 use datafusion::sql::sqlparser::ast::{ObjectName, ShowCreateObject};
 use triune_common::{Error, Result};
-use triune_storage::table::{ColumnDef, TableDef, TableOptions};
+use triune_storage::table::{ColumnDef, IndexDef, TableDef, TableOptions};
 
 use super::columns::quote;
 use crate::commands::{known, qualified};
@@ -92,6 +92,31 @@ pub(crate) fn create_statement(schema: &str, table: &str, def: &TableDef) -> Str
                 write!(sql, ";\nCOMMENT ON COLUMN {full}.{} IS {}", name(column.field.name()), text(comment));
         }
     }
+    for index in def.indexes() {
+        let _ = write!(sql, ";\n{}", create_index(&full, index));
+    }
+    sql
+}
+
+/// The statement that makes the same index; `table` is spelled as in SQL.
+pub(crate) fn create_index(table: &str, index: &IndexDef) -> String {
+    format!("CREATE INDEX {} ON {table} {}", name(index.name()), index_clauses(index))
+}
+
+/// `USING ivf_rq (embedding) WITH (metric = 'cosine')`
+pub(crate) fn index_clauses(index: &IndexDef) -> String {
+    let mut sql = format!("USING {} ({})", index.method(), list(index.columns()));
+    if !index.options().is_empty() {
+        let options: Vec<String> = index
+            .options()
+            .iter()
+            .map(|(k, v)| {
+                let plain = v.parse::<f64>().is_ok() || v == "true" || v == "false";
+                if plain { format!("{k} = {v}") } else { format!("{k} = {}", text(v)) }
+            })
+            .collect();
+        let _ = write!(sql, " WITH ({})", options.join(", "));
+    }
     sql
 }
 
@@ -137,6 +162,7 @@ pub(crate) fn notes(def: &TableDef) -> Vec<String> {
     if def.options != TableOptions::default() {
         notes.push(format!("retention: {} seconds", def.options.retention_seconds));
     }
+    notes.extend(def.indexes().iter().map(|i| format!("INDEX {} {}", name(i.name()), index_clauses(i))));
     notes.extend(def.comment.iter().map(|c| format!("comment: {c}")));
     notes
 }

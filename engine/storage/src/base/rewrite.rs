@@ -194,6 +194,9 @@ impl Base {
         };
         let table = change.as_ref().map_or(&self.table, |(into, _)| *into);
         let mut state = self.state.clone();
+        if change.is_some() {
+            state.indexes.clear();
+        }
         let is_chosen = |id: u32| chosen.contains(&id);
         let mut moves = Moves::default();
         for fragment in self.state.fragments.iter().filter(|f| is_chosen(f.id)) {

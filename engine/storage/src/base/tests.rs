@@ -48,6 +48,8 @@ fn definition(by: By) -> TableDef {
         comment: None,
         options: TableOptions::default(),
         last_column: 3,
+        indexes: vec![],
+        index_revision: 0,
     }
 }
 
@@ -420,7 +422,7 @@ async fn vacuum_removes_what_no_state_names_and_nothing_else() {
     };
     for keep in [0..4, 1..4, 2..4, 3..4] {
         let before = size();
-        let freed = table.vacuum(&states[keep.clone()]).await.unwrap();
+        let freed = table.vacuum(&states[keep.clone()], false).await.unwrap();
         assert!(freed > 0, "{keep:?}");
         assert_eq!(size(), before - freed);
         for (i, state) in states.iter().enumerate() {
@@ -432,12 +434,12 @@ async fn vacuum_removes_what_no_state_names_and_nothing_else() {
                 assert_eq!(opened.unwrap_err().kind(), ErrorKind::Data, "state {i}");
             }
         }
-        assert_eq!(table.vacuum(&states[keep]).await.unwrap(), 0);
+        assert_eq!(table.vacuum(&states[keep], false).await.unwrap(), 0);
     }
     // A state that cannot be read keeps everything.
     let before = size();
-    assert!(table.vacuum(&[states[0].clone(), states[3].clone()]).await.is_err());
+    assert!(table.vacuum(&[states[0].clone(), states[3].clone()], false).await.is_err());
     assert_eq!(size(), before);
-    assert!(table.vacuum(&[cut]).await.unwrap() > 0);
+    assert!(table.vacuum(&[cut], false).await.unwrap() > 0);
     assert_eq!(size(), 0);
 }

@@ -12,12 +12,13 @@ impl BaseTable {
     /// still needs.
     ///
     /// Nobody may append to or rewrite the base meanwhile: what that writes is not named by any state yet.
+    /// `building`: indexes are being built, whose files no state names yet; files of indexes stay then.
     /// Errors: data if a state that is to be kept cannot be read; nothing is removed then.
-    pub async fn vacuum(&self, keep: &[BaseState]) -> Result<u64> {
+    pub async fn vacuum(&self, keep: &[BaseState], building: bool) -> Result<u64> {
         let mut versions: Vec<u64> = keep.iter().filter_map(|s| s.lance_version).collect();
         versions.sort_unstable();
         versions.dedup();
-        let mut freed = self.lance.remove_unreferenced(&self.url, &versions).await?;
+        let mut freed = self.lance.remove_unreferenced(&self.url, &versions, building).await?;
         let needed: HashSet<&str> = keep.iter().flat_map(BaseState::files).collect();
         let failed = |doing: &str, path: &std::path::Path, e: &std::io::Error| self.io(doing, path, e);
         let names = match self.fs.list(&self.folder) {

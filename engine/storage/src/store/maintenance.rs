@@ -141,6 +141,7 @@ impl Store {
             }
         });
         *self.keeper.lock() = Some(keeper);
+        *self.indexer.lock() = Some(super::indexes::Indexer::start(self, &runtime));
     }
 }
 

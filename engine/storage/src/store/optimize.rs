@@ -80,7 +80,7 @@ impl Store {
                 }
             }
         }
-        place.vacuum(&keep).await
+        place.vacuum(&keep, self.shared.is_building(table)).await
     }
 
     /// Removes the folders that a table had before it was rewritten or dropped; `false` when somebody still

@@ -53,6 +53,7 @@ impl Store {
             driver,
             next_table: AtomicU64::new(next_table),
             keeper: parking_lot::Mutex::default(),
+            indexer: parking_lot::Mutex::default(),
             _lock: Some(lock),
             read_only: None,
         });
@@ -93,6 +94,7 @@ impl Store {
             driver,
             next_table: AtomicU64::new(next_table),
             keeper: parking_lot::Mutex::default(),
+            indexer: parking_lot::Mutex::default(),
             _lock: None,
             read_only: Some(why),
         }))
@@ -174,7 +176,7 @@ async fn open_table(place: &Place, def: TableDef, state: &State) -> Result<Table
     let Some(published) = state.tables.get(&def.id) else { return empty_table(def, Some(place)) };
     let TableState { def: known, rows_revision, applied, base, next_rid, identities } = published;
     // A change of the schema publishes the storage first.
-    let def = if known.revision > def.revision { known.clone() } else { def };
+    let def = if known.is_newer_than(&def) { known.clone() } else { def };
     let base = base.clone().open(&place.base_table(&def, *rows_revision)?).await?;
     let counters = Counters::default();
     counters.next_rid.store(*next_rid, Ordering::Relaxed);

@@ -63,6 +63,15 @@ impl Store {
     pub async fn alter_table(&self, def: TableDef, change: SchemaChange) -> Result<()> {
         self.check_writable()?;
         let _bases = self.shared.bases.lock().await;
+        let (_, version) = self.shared.current();
+        if version.table(def.id)?.def.index_revision != def.index_revision {
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                "the table's indexes were changed by another session meanwhile",
+            )
+            .with_hint("run the statement again"));
+        }
+        drop(version);
         let value = match change {
             SchemaChange::Definition => return self.redefine(def).await,
             SchemaChange::AddColumn { value, .. } => Some(value),

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use triune_common::{Clock, Rng};
 use triune_lance::LanceStore;
 
+use super::indexes::IndexWork;
 use super::maintenance::{Gauge, Limits};
 use super::version::{DbVersion, Pins, Snapshot};
 use crate::base::Base;
@@ -34,6 +35,8 @@ pub(super) struct Shared {
     unblocked: Notify,
     pub(super) limits: Limits,
     pub(super) gauge: Gauge,
+    /// Indexes that are being built, and what is known of the others.
+    pub(super) index_work: IndexWork,
 }
 
 /// Where a database keeps its files.
@@ -73,6 +76,7 @@ impl Shared {
             unblocked: Notify::new(),
             limits,
             gauge: Gauge::default(),
+            index_work: IndexWork::default(),
         }
     }
 

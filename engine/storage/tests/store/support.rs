@@ -82,6 +82,8 @@ pub(crate) fn definition(id: TableId, key: &[&str]) -> TableDef {
         // The manual clock stands still: everything is within the retention.
         options: TableOptions { retention_seconds: 3600 },
         last_column: 3,
+        indexes: vec![],
+        index_revision: 0,
     }
 }
 

@@ -260,7 +260,7 @@ async fn play(by: By, steps: Vec<Step>) {
             }
             Step::Vacuum => {
                 let state = world.base.state().clone();
-                world.base.table().vacuum(std::slice::from_ref(&state)).await.unwrap();
+                world.base.table().vacuum(std::slice::from_ref(&state), false).await.unwrap();
                 let left = std::fs::read_dir(world.base.table().folder());
                 let left = left.map_or(0, |d| d.filter(|e| e.as_ref().unwrap().path().is_file()).count());
                 assert_eq!(left, state.files().count());
