@@ -8,7 +8,8 @@ use datafusion::common::runtime::SpawnedTask;
 use triune_tests::slt::run_topic;
 
 /// A topic is a folder of `cases`; a folder without a test here fails `every_topic_is_run`.
-const TOPICS: [&str; 9] = ["catalog", "errors", "indexes", "search", "sources", "sql", "tables", "timeseries", "vector"];
+const TOPICS: [&str; 9] =
+    ["catalog", "errors", "indexes", "search", "sources", "sql", "tables", "timeseries", "vector"];
 
 /// Planning and parsing recurse; the shell gives its threads as much.
 fn run(topic: &'static str) {

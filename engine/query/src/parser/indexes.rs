@@ -62,7 +62,7 @@ impl StatementParser {
                 ("COMMENT", "a COMMENT"),
             ] {
                 if self.word_at(0, &[word]) {
-                    return Err(Error::unsupported(format!("an index has no {clause}")).at(at));
+                    return Err(Error::unsupported(format!("an index cannot have {clause}")).at(at));
                 }
             }
             break;
