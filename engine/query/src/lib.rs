@@ -30,6 +30,7 @@ mod dml;
 mod domain;
 mod errors;
 mod explain;
+mod json;
 mod params;
 pub mod parser;
 mod prepass;

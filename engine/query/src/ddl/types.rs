@@ -30,7 +30,7 @@ use crate::session::SessionCore;
 use crate::statement::Statement;
 
 /// Where a field says that its texts are more than texts.
-const NAMED: &str = "triune:type";
+pub(crate) const NAMED: &str = "triune:type";
 
 /// Texts with a form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -15,13 +15,14 @@ use crate::arithmetic::CheckedSum;
 use crate::catalog::{CATALOG, DEFAULT_SCHEMA, TriuneCatalog};
 use crate::database::Database;
 use crate::ddl::versions;
+use crate::json::{self, JsonExprPlanner};
 use crate::{domain, rules};
 
 pub(super) fn session_state(database: &Arc<Database>, core: Weak<SessionCore>) -> SessionState {
     let catalogs = MemoryCatalogProviderList::new();
     let _ = catalogs.register_catalog(CATALOG.to_owned(), Arc::new(TriuneCatalog::new(Weak::clone(&core))));
     // Ours come before DataFusion's own, which take every operator and aggregate that is left.
-    let planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(VectorExprPlanner)];
+    let planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(VectorExprPlanner), Arc::new(JsonExprPlanner)];
     let config = config();
     let options = Arc::clone(config.options());
     let mut state = SessionStateBuilder::new()
@@ -90,6 +91,7 @@ fn register_functions(state: &mut SessionState) {
         .into_iter()
         .chain(triune_timeseries::scalar_functions())
         .chain(crate::ddl::types::functions())
+        .chain(json::functions())
         .chain([triune_search::marker_function()]);
     for function in scalars {
         // Registering fails only for registries that are read only, which this one is not.
