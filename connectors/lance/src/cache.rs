@@ -52,6 +52,9 @@ pub(crate) struct ChunkKey {
     pub(crate) file: u128,
     pub(crate) field: i32,
     pub(crate) chunk: u32,
+    /// Rows of a whole chunk. It is estimated from the widths of a version's rows: two versions that share a file may
+    /// cut it differently.
+    pub(crate) rows: u64,
 }
 
 #[derive(Debug)]
@@ -218,7 +221,7 @@ mod tests {
     use super::*;
 
     fn key(chunk: u32) -> ChunkKey {
-        ChunkKey { file: 1, field: 2, chunk }
+        ChunkKey { file: 1, field: 2, chunk, rows: 1024 }
     }
 
     fn column(value: i64) -> ArrayRef {

@@ -38,6 +38,7 @@ impl TableCache {
             file: self.files[fragment],
             field: table.dataset.schema().fields[column].id,
             chunk: u32::try_from(chunk).unwrap_or(u32::MAX),
+            rows: table.chunk_rows(column),
         }
     }
 }

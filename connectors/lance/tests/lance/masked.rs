@@ -252,3 +252,39 @@ async fn what_cannot_be_masked_is_told() {
     insert.execute(vec![documents(0, 10)]).await.unwrap();
     assert!(other.open().await.with_mask(mask(hidden)).is_err());
 }
+
+#[tokio::test]
+async fn versions_that_cut_a_file_into_other_chunks_share_a_cache() {
+    const OLD: i64 = 70_000;
+    let rows = |from: i64, to: i64, long: bool| {
+        let texts = (from..to).map(|i| {
+            let mut numbers = Numbers(i as u64);
+            (0..if long { 10 } else { 0 }).map(|_| format!("{:016x}", numbers.next())).collect::<String>()
+        });
+        let ids: ArrayRef = Arc::new(arrow::array::Int64Array::from_iter_values(from..to));
+        let texts: ArrayRef = Arc::new(arrow::array::StringArray::from_iter_values(texts));
+        RecordBatch::try_from_iter([("id", ids), ("body", texts)]).unwrap()
+    };
+    let place = Place::new();
+    place.write(vec![rows(0, OLD, true)], WriteMode::Create).await.unwrap();
+    let cache = Arc::new(ColumnCache::new(256 << 20));
+    let before = place.open().await.with_cache(Some(&cache));
+    // Short texts make the next version believe that rows are narrow.
+    place.write(vec![rows(OLD, 4 * OLD, false)], WriteMode::Append).await.unwrap();
+    let after = place.open().await.with_cache(Some(&cache));
+    let old = rows(0, OLD, true);
+    let all = concat_batches(&old.schema(), &[old.clone(), rows(OLD, 4 * OLD, false)]).unwrap();
+    for (table, want) in [(&before, &old), (&after, &all), (&before, &old)] {
+        let ctx = session(2, 8192);
+        register(&ctx, "t", Arc::clone(table) as _);
+        let found = run(&ctx, plan(&ctx, "SELECT id, body FROM t ORDER BY id").await).await.unwrap();
+        assert_eq!(found.columns(), want.columns());
+        for id in [5u64, 40_000, 65_540] {
+            // Twice: chunks are kept when they are asked for again.
+            for _ in 0..2 {
+                let one = table.take(&[id], &[0, 1]).await.unwrap();
+                assert_eq!(one.columns(), want.slice(id as usize, 1).columns(), "{id}");
+            }
+        }
+    }
+}
