@@ -20,10 +20,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use lance::Dataset;
+use lance::Error as LanceError;
 use lance::dataset::CommitBuilder;
 use lance::dataset::transaction::{Operation, TransactionBuilder};
 use lance::index::DatasetIndexExt;
 use lance::index::optimize::plan_optimize_indices;
+use lance::index::vector::has_vectors_to_train;
 use lance_index::IndexType;
 use lance_index::optimize::OptimizeOptions;
 use lance_table::format::IndexMetadata;
@@ -175,6 +177,12 @@ impl LanceStore {
         progress: &Arc<BuildProgress>,
     ) -> Result<Option<BuiltIndex>> {
         let mut dataset = provider.dataset().as_ref().clone();
+        let least = usize::try_from(spec.method.least_rows()).unwrap_or(1);
+        if spec.method.is_vector()
+            && !Box::pin(has_vectors_to_train(&dataset, &spec.column, least)).await.map_err(from_lance)?
+        {
+            return Ok(None);
+        }
         let leftovers = Leftovers::of(&dataset, [id]);
         let (index_type, params) = parameters::of(&dataset, spec)?;
         let columns = [spec.column.as_str()];
@@ -185,7 +193,12 @@ impl LanceStore {
             .replace(true)
             .index_uuid(id)
             .progress(Arc::clone(progress) as Arc<dyn lance_index::progress::IndexBuildProgress>);
-        let built = Box::pin(built.execute_uncommitted()).await.map_err(from_lance)?;
+        let built = match Box::pin(built.execute_uncommitted()).await {
+            Ok(built) => built,
+            // Vectors that have no direction (zeros, under cosine) train nothing.
+            Err(LanceError::Unprocessable { .. }) => return Ok(None),
+            Err(e) => return Err(from_lance(e)),
+        };
         if built.fragment_bitmap.as_ref().is_none_or(|b| b.is_empty()) {
             return Ok(None);
         }

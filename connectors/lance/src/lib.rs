@@ -24,6 +24,7 @@ pub mod metric;
 pub mod predicate;
 pub mod provider;
 mod rows;
+pub mod scalar;
 pub mod scan;
 pub mod store;
 mod take;

@@ -37,6 +37,10 @@ impl RowMask {
         self.rows.range_cardinality(fragment << 32 | places.start..fragment << 32 | places.end)
     }
 
+    pub(crate) fn rows(&self) -> &Arc<RoaringTreemap> {
+        &self.rows
+    }
+
     pub(crate) fn hides(&self, address: u64) -> bool {
         self.rows.contains(address)
     }

@@ -38,7 +38,7 @@ const ON_OFF: Completes = Completes::Words(&["on", "off"]);
 pub const HELP: &[CommandHelp] = &[
     help(&["\\d"], "[NAME]", "the tables; with a name, its columns", Completes::Tables),
     help(&["\\dt", ".tables"], "[PATTERN]", "tables, external tables and views", Completes::Tables),
-    help(&["\\di"], "[PATTERN]", "vector indexes of the tables", Completes::Tables),
+    help(&["\\di"], "[PATTERN]", "indexes of the tables", Completes::Tables),
     help(&["\\df"], "[PATTERN]", "functions", Completes::Functions),
     help(&[".schema"], "[NAME]", "tables as CREATE TABLE would write them", Completes::Tables),
     help(&["\\h"], "[FUNCTION]", "what a function takes and does", Completes::Functions),

@@ -10,6 +10,8 @@
 mod store {
     pub(crate) mod support;
 
+    mod filters;
+    mod indexes;
     mod model;
     mod recovery;
     mod schema;

@@ -6,7 +6,7 @@
 //! | `num_partitions`  | rows / 4096 for `ivf_rq` and `ivf_flat`, rows / 8192 for `ivf_pq` and `ivf_sq`,   |
 //! |                   | rows / 2²⁰ for graphs; at least 1, at most 4096                                  |
 //! | `num_bits`        | 5 for `ivf_rq`, 8 else                                                          |
-//! | `num_sub_vectors` | dimensions / 8 if that is whole, else the largest divisor below it               |
+//! | `num_sub_vectors` | the largest divisor of the dimensions up to an eighth of them, or up to 8         |
 //! | `m`, `ef_construction` | 20, 150                                                                    |
 //! | `sample_rate`, `max_iterations` | 256, 50                                                           |
 
@@ -103,7 +103,7 @@ pub(crate) fn default_partitions(method: IndexMethod, rows: u64) -> u64 {
 }
 
 fn sub_vectors(dims: usize) -> usize {
-    let most = (dims / 8).max(1);
+    let most = (dims / 8).max(dims.min(8)).max(1);
     (1..=most).rev().find(|n| dims.is_multiple_of(*n)).unwrap_or(1)
 }
 

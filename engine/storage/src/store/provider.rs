@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  UnionExec
+//!  ├ HotScanExec     rows that btree and bitmap indexes name, where they are few; the scan below skips what those cover
 //!  ├ LanceScanExec   base at the snapshot's version, minus rows that ended, minus rows that the transaction ended
 //!  └ HotScanExec     hot rows that the snapshot sees, minus those the transaction ended, plus its own rows
 //! ```
@@ -11,7 +12,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{RecordBatch, new_null_array};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
@@ -33,6 +34,9 @@ use super::version::{Snapshot, TableVersion, Visible};
 use super::writes::TableWrites;
 use crate::hot::{HotScanExec, VisibleBatch};
 use crate::key::Keys;
+
+/// More rows than this are quicker scanned than looked up one by one.
+const MOST_FROM_INDEX: u64 = 10_000;
 
 /// See the module's description.
 #[derive(Debug)]
@@ -113,6 +117,44 @@ impl StoreProvider {
         Ok(rows)
     }
 
+    /// Rows of the base by its indexes, where conditions leave few of them.
+    async fn from_indexes(
+        &self,
+        base: Option<&Arc<LanceProvider>>,
+        projection: &[usize],
+        filters: &[Expr],
+    ) -> Result<Option<FromIndexes>> {
+        let (Some(provider), Some(base)) = (base, &self.version.base) else { return Ok(None) };
+        if filters.is_empty() || !self.version.def.indexes().iter().any(|i| i.method().is_scalar()) {
+            return Ok(None);
+        }
+        let most = (provider.rows() / 50).clamp(100, MOST_FROM_INDEX);
+        let Some(found) = provider.match_indexes(filters, most).await? else { return Ok(None) };
+        let schema = self.version.def.stored_schema();
+        let mut read: Vec<usize> = projection.to_vec();
+        for filter in filters {
+            for column in filter.column_refs() {
+                read.push(schema.index_of(&column.name)?);
+            }
+        }
+        read.extend((0..schema.fields().len()).filter(|c| !schema.field(*c).is_nullable()));
+        read.sort_unstable();
+        read.dedup();
+        let rows = base.fetch(&found.rows, &read).await?;
+        // What nobody looks at is not read.
+        let whole = (0..schema.fields().len())
+            .map(|c| match read.binary_search(&c) {
+                Ok(place) => Arc::clone(rows.column(place)),
+                Err(_) => new_null_array(schema.field(c).data_type(), rows.num_rows()),
+            })
+            .collect();
+        let mut all = Vec::new();
+        if rows.num_rows() > 0 {
+            all.push(VisibleBatch::whole(RecordBatch::try_new(schema, whole)?));
+        }
+        Ok(Some(FromIndexes { rows: all, rest: found.rest, names: found.indexes.join("+") }))
+    }
+
     /// The base without the rows that are not visible; `None` when no row of it is.
     pub fn base(&self) -> Result<Option<Arc<LanceProvider>>> {
         let truncated = self.own.as_ref().is_some_and(|w| w.truncated);
@@ -131,6 +173,14 @@ impl StoreProvider {
         };
         Ok(provider.filter(|p| p.rows() > 0))
     }
+}
+
+/// See [`StoreProvider::from_indexes`].
+struct FromIndexes {
+    rows: Vec<VisibleBatch>,
+    /// What is still to be scanned.
+    rest: Option<Arc<LanceProvider>>,
+    names: String,
 }
 
 #[async_trait]
@@ -155,11 +205,27 @@ impl TableProvider for StoreProvider {
             None => (0..self.schema.fields().len()).collect(),
         };
         let stored_schema = self.version.def.stored_schema();
-        let (hot, base) = match wanted_keys(&self.version.codec, &stored_schema, filters) {
+        let (hot, mut base) = match wanted_keys(&self.version.codec, &stored_schema, filters) {
             Some(keys) => (self.rows_of_keys(&keys?).await?, None),
             None => (self.hot_rows()?, self.base()?),
         };
-        let mut parts: Vec<Arc<dyn ExecutionPlan>> = Vec::with_capacity(2);
+        let mut parts: Vec<Arc<dyn ExecutionPlan>> = Vec::with_capacity(3);
+        let partitions = state.config().target_partitions();
+        if let Some(found) = self.from_indexes(base.as_ref(), &columns, filters).await? {
+            base = found.rest;
+            if !found.rows.is_empty() {
+                let schema = DFSchema::try_from(Arc::clone(&stored_schema))?;
+                let filters = filters
+                    .iter()
+                    .map(|f| state.create_physical_expr(unqualified(f)?, &schema))
+                    .collect::<DfResult<Vec<_>>>()?;
+                let table = format!("{}, index={}", self.version.def.id, found.names);
+                let (schema, rows) = (Arc::clone(&stored_schema), found.rows);
+                let exec =
+                    HotScanExec::try_new(table, schema, rows, columns.clone(), filters, limit, partitions);
+                parts.push(Arc::new(exec.map_err(DataFusionError::from)?));
+            }
+        }
         if let Some(base) = base {
             parts.push(base.scan(state, Some(&columns), filters, limit).await?);
         }
@@ -170,7 +236,6 @@ impl TableProvider for StoreProvider {
                 .iter()
                 .map(|f| state.create_physical_expr(unqualified(f)?, &schema))
                 .collect::<DfResult<Vec<_>>>()?;
-            let partitions = state.config().target_partitions();
             let table = self.version.def.id.to_string();
             let exec = HotScanExec::try_new(table, stored, hot, columns.clone(), filters, limit, partitions);
             parts.push(Arc::new(exec.map_err(DataFusionError::from)?));

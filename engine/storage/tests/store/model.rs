@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use triune_common::ErrorKind;
+use triune_storage::store::IndexState;
+use triune_storage::table::{IndexDef, IndexMethod};
 
 use super::support::*;
 
@@ -24,6 +26,9 @@ enum Step {
     Checkpoint,
     Optimize,
     Vacuum,
+    CreateIndex(bool),
+    DropIndex(bool),
+    Reindex(bool),
     Reopen,
     /// Remember a snapshot, to be compared at the end.
     Look,
@@ -47,6 +52,9 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Checkpoint),
         1 => Just(Step::Optimize),
         1 => Just(Step::Vacuum),
+        1 => any::<bool>().prop_map(Step::CreateIndex),
+        1 => any::<bool>().prop_map(Step::DropIndex),
+        1 => any::<bool>().prop_map(Step::Reindex),
         1 => Just(Step::Reopen),
         1 => Just(Step::Look),
     ]
@@ -54,6 +62,13 @@ fn step() -> impl Strategy<Value = Step> {
 
 fn shown(rows: &Rows) -> BTreeMap<i64, Vec<i64>> {
     rows.iter().map(|(k, v)| (*k, vec![*v])).collect()
+}
+
+/// One of two indexes.
+fn index(first: bool) -> IndexDef {
+    let (name, method, column) =
+        if first { ("by_v", IndexMethod::BTree, "v") } else { ("kinds", IndexMethod::Bitmap, "s") };
+    IndexDef { name: name.to_owned(), method, columns: vec![column.to_owned()], options: BTreeMap::new() }
 }
 
 async fn run(steps: Vec<Step>) {
@@ -64,6 +79,7 @@ async fn run(steps: Vec<Step>) {
     let mut saved: Option<(triune_storage::store::Savepoint, Rows)> = None;
     let mut looks = Vec::new();
     let mut past = Vec::new();
+    let mut indexes: Vec<IndexDef> = Vec::new();
     for (i, step) in steps.into_iter().enumerate() {
         let at = format!("step {i}: {step:?}");
         match step {
@@ -118,6 +134,24 @@ async fn run(steps: Vec<Step>) {
             Step::Checkpoint => store.checkpoint().await.expect(&at),
             Step::Optimize => store.optimize(KEYED).await.expect(&at),
             Step::Vacuum => drop(store.vacuum(KEYED).await.expect(&at)),
+            Step::CreateIndex(first) => {
+                let made = store.create_index(KEYED, index(first)).await;
+                if indexes.contains(&index(first)) {
+                    assert_eq!(made.expect_err(&at).kind(), ErrorKind::AlreadyExists, "{at}");
+                } else {
+                    made.expect(&at);
+                    indexes.push(index(first));
+                }
+            }
+            Step::DropIndex(first) => {
+                let dropped = store.drop_index(KEYED, &index(first).name).await;
+                assert_eq!(dropped.is_ok(), indexes.contains(&index(first)), "{at}");
+                indexes.retain(|i| *i != index(first));
+            }
+            Step::Reindex(first) => {
+                let built = store.rebuild_index(KEYED, &index(first).name).await;
+                assert_eq!(built.is_ok(), indexes.contains(&index(first)), "{at}: {built:?}");
+            }
             Step::Reopen => {
                 looks.clear();
                 saved = None;
@@ -130,6 +164,9 @@ async fn run(steps: Vec<Step>) {
             Step::Look => looks.push((store.begin(), committed.clone())),
         }
         assert_eq!(seen(&open, KEYED).await, shown(&own), "{at}");
+        assert_eq!(store.definition(KEYED).expect(&at).indexes(), indexes, "{at}");
+        let found = store.indexes().await.expect(&at);
+        assert!(found.iter().all(|i| i.state != IndexState::Failed), "{at}: {found:?}");
         let all: Vec<i64> = (0..40).collect();
         let there = open.existing(KEYED, &keys(&all)).await.expect(&at);
         assert!(all.iter().all(|k| there[usize::try_from(*k).unwrap()] == own.contains_key(k)), "{at}");

@@ -22,6 +22,7 @@ use rand_chacha::ChaCha8Rng;
 use triune_common::ErrorKind;
 use triune_storage::fs::{Faults, SimFs, StorageFs};
 use triune_storage::store::{Store, Transaction};
+use triune_storage::table::{IndexDef, IndexMethod};
 
 use super::support::*;
 
@@ -164,6 +165,9 @@ impl World {
                 "neither what was acknowledged nor what was under way"
             );
         }
+        // Made or not, never in between.
+        let indexes = self.store.indexes().await.unwrap();
+        assert!(indexes.len() < 2 && indexes.iter().all(|i| i.index == by_value()), "{indexes:?}");
         self.bank = found;
         self.commits.push((0..ACCOUNTS).collect());
     }
@@ -184,6 +188,11 @@ impl World {
     }
 }
 
+fn by_value() -> IndexDef {
+    let columns = vec!["v".to_owned()];
+    IndexDef { name: "by_v".to_owned(), method: IndexMethod::BTree, columns, options: BTreeMap::new() }
+}
+
 async fn simulate(seed: u64) {
     let mut world = World::new(seed).await;
     for _life in 0..3 {
@@ -191,7 +200,7 @@ async fn simulate(seed: u64) {
         world.fs.set_faults(faults);
         let mut perhaps = None;
         for _ in 0..60 {
-            match world.rng.random_range(0..20) {
+            match world.rng.random_range(0..22) {
                 0..=3 if world.open.len() < 3 => world.begin(),
                 _ if world.open.is_empty() => world.begin(),
                 4..=11 => world.transfer().await,
@@ -207,7 +216,9 @@ async fn simulate(seed: u64) {
                 }
                 // A disk that fails them makes no answer wrong.
                 18 => drop(world.store.checkpoint().await),
-                _ => drop(world.store.optimize(KEYED).await),
+                19 => drop(world.store.optimize(KEYED).await),
+                20 => drop(world.store.create_index(KEYED, by_value()).await),
+                _ => drop(world.store.drop_index(KEYED, "by_v").await),
             }
             if world.fs.crashed() {
                 break;
