@@ -119,7 +119,7 @@ impl IndexMethod {
     }
 
     /// What `CREATE INDEX ON t (column)` without `USING` takes: `ivf_rq` for vectors whose dimensions are a
-    /// multiple of 8, `ivf_sq` for others, `ivf_flat` for bits and 8-bit numbers, `btree` for the rest.
+    /// multiple of 8, `ivf_sq` for others, `ivf_flat` for bits, `btree` for the rest.
     pub fn default_for(field: &Field) -> Self {
         match field.data_type() {
             DataType::FixedSizeList(item, dims) => match item.data_type() {
@@ -144,13 +144,13 @@ impl IndexMethod {
             let DataType::FixedSizeList(item, width) = data_type else { return Err(unfit("vectors")) };
             match item.data_type() {
                 DataType::Float16 | DataType::Float32 | DataType::Float64 => {}
-                DataType::UInt8 | DataType::Int8 if self == Self::IvfFlat => {}
+                DataType::UInt8 if self == Self::IvfFlat => {}
                 DataType::UInt8 => return Err(unfit("vectors of numbers")),
                 DataType::Int8 => {
                     return Err(Error::unsupported(format!(
-                        "the method {self} does not index vectors of 8-bit numbers (\"{name}\") yet"
+                        "vectors of 8-bit numbers (\"{name}\") cannot be indexed yet"
                     ))
-                    .with_hint("use ivf_flat, or a VECTOR or HALFVEC column"));
+                    .with_hint("searches compare them one by one; a HALFVEC column can be indexed"));
                 }
                 _ => return Err(unfit("vectors")),
             }
