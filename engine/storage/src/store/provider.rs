@@ -118,12 +118,12 @@ impl StoreProvider {
     }
 
     /// Rows of the base by its indexes, where conditions leave few of them.
-    async fn from_indexes(
+    async fn by_indexes(
         &self,
         base: Option<&Arc<LanceProvider>>,
         projection: &[usize],
         filters: &[Expr],
-    ) -> Result<Option<FromIndexes>> {
+    ) -> Result<Option<ByIndexes>> {
         let (Some(provider), Some(base)) = (base, &self.version.base) else { return Ok(None) };
         if filters.is_empty() || !self.version.def.indexes().iter().any(|i| i.method().is_scalar()) {
             return Ok(None);
@@ -152,7 +152,7 @@ impl StoreProvider {
         if rows.num_rows() > 0 {
             all.push(VisibleBatch::whole(RecordBatch::try_new(schema, whole)?));
         }
-        Ok(Some(FromIndexes { rows: all, rest: found.rest, names: found.indexes.join("+") }))
+        Ok(Some(ByIndexes { rows: all, rest: found.rest, names: found.indexes.join("+") }))
     }
 
     /// The base without the rows that are not visible; `None` when no row of it is.
@@ -175,8 +175,8 @@ impl StoreProvider {
     }
 }
 
-/// See [`StoreProvider::from_indexes`].
-struct FromIndexes {
+/// See [`StoreProvider::by_indexes`].
+struct ByIndexes {
     rows: Vec<VisibleBatch>,
     /// What is still to be scanned.
     rest: Option<Arc<LanceProvider>>,
@@ -211,7 +211,7 @@ impl TableProvider for StoreProvider {
         };
         let mut parts: Vec<Arc<dyn ExecutionPlan>> = Vec::with_capacity(3);
         let partitions = state.config().target_partitions();
-        if let Some(found) = self.from_indexes(base.as_ref(), &columns, filters).await? {
+        if let Some(found) = self.by_indexes(base.as_ref(), &columns, filters).await? {
             base = found.rest;
             if !found.rows.is_empty() {
                 let schema = DFSchema::try_from(Arc::clone(&stored_schema))?;
