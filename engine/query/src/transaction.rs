@@ -68,6 +68,19 @@ pub(crate) async fn fresh<F: Future>(core: &Arc<SessionCore>, work: F) -> F::Out
     STATEMENT.scope(StatementContext::new(core.database().store().begin()), work).await
 }
 
+/// The running statement, for work that another task does for it.
+pub(crate) fn context() -> Option<Arc<StatementContext>> {
+    STATEMENT.try_with(Arc::clone).ok()
+}
+
+/// Runs such work.
+pub(crate) async fn within<F: Future>(statement: Option<Arc<StatementContext>>, work: F) -> F::Output {
+    match statement {
+        Some(statement) => STATEMENT.scope(statement, work).await,
+        None => work.await,
+    }
+}
+
 /// The running statement's transaction; outside of one, what is committed now.
 pub(crate) fn current(core: &Arc<SessionCore>) -> Transaction {
     STATEMENT
@@ -90,6 +103,12 @@ pub(crate) fn put_relation(name: &str, table: Arc<dyn TableProvider>) -> Result<
         .map_err(|_| Error::internal("a relation of a statement outside of one"))
 }
 
+/// Forgets a relation: whoever holds a table's rows makes the next change of them work on a copy.
+pub(crate) fn forget_relation(name: &str) {
+    // Outside of a statement there is none.
+    drop(STATEMENT.try_with(|s| drop(s.relations.lock().remove(name))));
+}
+
 /// Undoes a statement's changes unless it was completed: also when its future is dropped half-way.
 struct Undo<'a> {
     transaction: &'a Transaction,
@@ -99,7 +118,8 @@ struct Undo<'a> {
 impl Drop for Undo<'_> {
     fn drop(&mut self) {
         if let Some(savepoint) = &self.savepoint {
-            self.transaction.roll_back_to(savepoint);
+            // The statement's own savepoint is there as long as this is.
+            drop(self.transaction.roll_back_to(savepoint));
         }
     }
 }
@@ -234,7 +254,7 @@ pub(crate) fn roll_back_to(core: &Arc<SessionCore>, name: &str) -> Result<()> {
     let at = find(&open.savepoints, name)?;
     open.savepoints.truncate(at + 1);
     if let Some((_, savepoint)) = open.savepoints.last() {
-        open.transaction.roll_back_to(savepoint);
+        open.transaction.roll_back_to(savepoint)?;
     }
     Ok(())
 }

@@ -43,13 +43,13 @@ use triune_common::{Error, Result};
 
 pub use exec::HotScanExec;
 pub use read::{HistoryRows, LiveRows, RowRef, VisibleBatch};
+pub(crate) use size::bytes_of_batch;
 
 use crate::hot::chunk::{
     CHUNK_BYTES, CHUNK_ROWS, Chunk, ChunkKeys, FIRST_CHUNK_ROWS, LARGE_BYTES, LARGE_ROWS, Pos, SMALL_PIECES,
 };
 use crate::hot::index::Index;
 use crate::hot::order::Order;
-use crate::hot::size::bytes_of_batch;
 use crate::key::{Key, KeyKind, KeyRef, Keys};
 use crate::stamp::CommitTs;
 

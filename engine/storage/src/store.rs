@@ -28,6 +28,7 @@ mod schema;
 mod shared;
 mod state;
 pub mod transaction;
+mod undo;
 mod version;
 mod writes;
 
@@ -35,6 +36,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use datafusion::execution::memory_pool::MemoryPool;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use triune_common::{Clock, Error, Result, Rng};
@@ -140,6 +142,13 @@ impl Store {
                 })
             }
         }
+    }
+
+    /// The pool that changes of transactions are charged to before they are taken; without one they are not counted.
+    /// Only the first call has an effect.
+    pub fn charge(&self, pool: Arc<dyn MemoryPool>) {
+        // A second database on one store does not exist.
+        drop(self.shared.memory.set(pool));
     }
 
     /// Starts a transaction on what is committed now.

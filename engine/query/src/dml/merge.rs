@@ -233,7 +233,7 @@ pub(super) async fn run(
 ) -> Result<QueryResult> {
     let Prepared { target, actions, mut returning, query } = prepare(core, merge, with)?;
     let rules = rows::rules(core, &target).await?;
-    let found = query::collect(core, query, params).await?;
+    let found = query::collect_of_target(core, query, params).await?;
     let olds = target.old_items().len();
     let extras = extras_of(&found, returning.as_ref());
     let fields: Vec<FieldRef> = extras.iter().map(|(f, _)| Arc::clone(f)).collect();

@@ -122,6 +122,17 @@ pub(super) async fn collect(core: &Arc<SessionCore>, query: Query, params: &Para
     Ok(Rows { fields, batch })
 }
 
+/// [`collect`] of a query over [`TARGET`], which nobody holds afterwards.
+pub(super) async fn collect_of_target(
+    core: &Arc<SessionCore>,
+    query: Query,
+    params: &Params,
+) -> Result<Rows> {
+    let found = collect(core, query, params).await;
+    transaction::forget_relation(TARGET);
+    found
+}
+
 /// Makes a batch a relation of the running statement.
 pub(super) fn put_batch(name: &str, batch: RecordBatch) -> Result<()> {
     let table = MemTable::try_new(batch.schema(), vec![vec![batch]])?;

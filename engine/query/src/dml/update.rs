@@ -311,7 +311,7 @@ pub(super) async fn update(
 ) -> Result<QueryResult> {
     let Prepared { target, assigned, mut returning, query } = prepare_update(core, update, with)?;
     let rules = rows::rules(core, &target).await?;
-    let mut found = query::collect(core, query, params).await?;
+    let mut found = query::collect_of_target(core, query, params).await?;
     let olds = target.old_items().len();
     let values = assigned.iter().filter(|a| matches!(a.value, Value::Expr(_))).count();
     found.batch = once(&target, &found.batch, olds, olds + values)?;
@@ -354,7 +354,7 @@ pub(super) async fn delete(
     params: &Params,
 ) -> Result<QueryResult> {
     let Prepared { target, mut returning, query, .. } = prepare_delete(core, delete, with)?;
-    let mut found = query::collect(core, query, params).await?;
+    let mut found = query::collect_of_target(core, query, params).await?;
     // What is returned of USING's columns comes from the first match.
     let end = found.batch.num_columns();
     found.batch = once(&target, &found.batch, end, end)?;

@@ -2,8 +2,9 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
+use datafusion::execution::memory_pool::MemoryPool;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 use triune_common::{Clock, Rng};
@@ -37,6 +38,8 @@ pub(super) struct Shared {
     pub(super) gauge: Gauge,
     /// Indexes that are being built, and what is known of the others.
     pub(super) index_work: IndexWork,
+    /// What own changes of transactions are charged to.
+    pub(super) memory: OnceLock<Arc<dyn MemoryPool>>,
 }
 
 /// Where a database keeps its files.
@@ -77,6 +80,7 @@ impl Shared {
             limits,
             gauge: Gauge::default(),
             index_work: IndexWork::default(),
+            memory: OnceLock::new(),
         }
     }
 

@@ -3,7 +3,7 @@
 //! A row is what its key says: changing a row is ending the version of the key that the snapshot sees and
 //! adding another. The transaction finds its own rows first, then those of the snapshot that it has not ended.
 //!
-//! Limits: own changes are held in memory until the commit.
+//! Limits: own changes are held in memory until the commit, charged to the database's memory pool (`undo`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,13 +18,12 @@ use super::Store;
 use super::commit::{CommitRequest, Inserts, PendingChange};
 use super::load::{LOAD_BYTES, Load};
 use super::provider::StoreProvider;
+use super::undo::{Changes, Edit, cost_of};
 use super::version::{Snapshot, TableVersion, Visible};
-use super::writes::TableWrites;
+use super::writes::{KEY_BYTES, TableWrites};
 use crate::key::{KeyRef, Keys};
 use crate::stamp::{CommitTs, TableId};
 use crate::table::TableDef;
-
-type Writes = BTreeMap<TableId, Arc<TableWrites>>;
 
 /// A handle; clones are the same transaction. Dropping the last one without [`Transaction::commit`] rolls back.
 #[derive(Debug, Clone)]
@@ -36,13 +35,20 @@ pub struct Transaction {
 struct Inner {
     store: Arc<Store>,
     snapshot: Snapshot,
-    writes: Mutex<Writes>,
+    changes: Mutex<Changes>,
 }
 
-/// A point within a transaction to go back to.
+/// A point within a transaction to go back to. As long as it lives, the transaction keeps what that takes.
 #[derive(Debug)]
 pub struct Savepoint {
-    writes: Writes,
+    transaction: Arc<Inner>,
+    number: u64,
+}
+
+impl Drop for Savepoint {
+    fn drop(&mut self) {
+        self.transaction.changes.lock().release(self.number);
+    }
 }
 
 /// What an insert does when a key is taken.
@@ -55,7 +61,8 @@ enum IfTaken {
 impl Transaction {
     pub(super) fn new(store: Arc<Store>) -> Self {
         let snapshot = store.shared.snapshot();
-        Self { inner: Arc::new(Inner { store, snapshot, writes: Mutex::default() }) }
+        let changes = Mutex::new(Changes::new(store.shared.memory.get().cloned()));
+        Self { inner: Arc::new(Inner { store, snapshot, changes }) }
     }
 
     pub fn store(&self) -> &Arc<Store> {
@@ -71,21 +78,19 @@ impl Transaction {
         self.inner.snapshot.version.table(table)
     }
 
-    /// The own changes of a table, as they are now.
+    /// The own changes of a table, as they are now. Whoever keeps them makes the next change copy them.
     fn own(&self, table: TableId) -> Option<Arc<TableWrites>> {
-        self.inner.writes.lock().get(&table).cloned()
+        self.inner.changes.lock().table(table).cloned()
     }
 
-    /// A copy of the own changes to work on, put back with [`Self::put`] when all went well.
-    fn take_copy(&self, table: TableId, version: &TableVersion) -> TableWrites {
-        match self.own(table) {
-            Some(own) => own.as_ref().clone(),
-            None => TableWrites::new(version.def.revision, version.def.has_rid(), version.codec.kind()),
-        }
-    }
-
-    fn put(&self, table: TableId, writes: TableWrites) {
-        self.inner.writes.lock().insert(table, Arc::new(writes));
+    /// Works on a table's own changes: all of the work happens, or nothing of it. `cost`: bytes that it takes.
+    fn edit<T>(
+        &self,
+        version: &TableVersion,
+        cost: usize,
+        work: impl FnOnce(&mut Edit<'_>) -> Result<T>,
+    ) -> Result<T> {
+        self.inner.changes.lock().edit(version.def.id, || no_changes(version), cost, work)
     }
 
     /// The table's definition at the snapshot.
@@ -114,45 +119,33 @@ impl Transaction {
     /// nothing of `rows` is added then.
     #[expect(clippy::unused_async, reason = "large inserts will go to the base, which is asynchronous")]
     pub async fn insert(&self, table: TableId, rows: RecordBatch) -> Result<u64> {
-        let version = Arc::clone(self.version(table)?);
-        // A failed insert changes nothing, so that there is no need to work on a copy: many inserts in one
-        // transaction would copy what the earlier ones left each time.
-        let own = self.inner.writes.lock().remove(&table);
-        let mut writes = match own {
-            Some(own) => Arc::unwrap_or_clone(own),
-            None => TableWrites::new(version.def.revision, version.def.has_rid(), version.codec.kind()),
-        };
-        let added = self.add(&version, &mut writes, &rows, IfTaken::Fail);
-        self.put(table, writes);
-        added
+        let version = self.version(table)?;
+        self.edit(version, cost_of(&rows), |edit| self.add(version, edit, &rows, IfTaken::Fail))
     }
 
     /// Adds rows, replacing those that have the same key. Errors: invalid for a table without a primary key,
     /// constraint when a key occurs twice in `rows`.
     #[expect(clippy::unused_async, reason = "the interface of insert")]
     pub async fn upsert(&self, table: TableId, rows: RecordBatch) -> Result<u64> {
-        let version = Arc::clone(self.version(table)?);
+        let version = self.version(table)?;
         if version.def.has_rid() {
             return Err(Error::invalid("a table without a primary key has no rows to replace"));
         }
-        let mut writes = self.take_copy(table, &version);
-        let n = self.add(&version, &mut writes, &rows, IfTaken::Replace)?;
-        self.put(table, writes);
-        Ok(n)
+        self.edit(version, cost_of(&rows), |edit| self.add(version, edit, &rows, IfTaken::Replace))
     }
 
     fn add(
         &self,
         version: &TableVersion,
-        writes: &mut TableWrites,
+        edit: &mut Edit<'_>,
         rows: &RecordBatch,
         if_taken: IfTaken,
     ) -> Result<u64> {
         let stored = version.def.stored_schema();
         let n = rows.num_rows() as u64;
         if version.def.has_rid() {
-            let rows = writes.number(rows, &stored)?;
-            writes.add(rows, None)?;
+            let rows = edit.writes().number(rows, &stored)?;
+            edit.add(rows, None)?;
             return Ok(n);
         }
         let rows = RecordBatch::try_new(stored, rows.columns().to_vec())?;
@@ -165,8 +158,8 @@ impl Transaction {
             ));
         }
         for key in keys.iter() {
-            let own = writes.find(key).is_some();
-            let taken = own || (!writes.has_deleted(key) && self.sees(version, key));
+            let own = edit.writes().find(key).is_some();
+            let taken = own || (!edit.writes().has_deleted(key) && self.sees(version, key));
             if !taken {
                 continue;
             }
@@ -178,12 +171,12 @@ impl Transaction {
                 .with_hint("INSERT … ON CONFLICT DO UPDATE or DO NOTHING says what to do with it"));
             }
             if own {
-                writes.remove_own(key);
+                edit.remove_own(key);
             } else {
-                writes.deleted.insert(key.to_owned());
+                edit.end(key.to_owned());
             }
         }
-        writes.add(rows, Some(&keys))?;
+        edit.add(rows, Some(keys))?;
         Ok(n)
     }
 
@@ -196,20 +189,17 @@ impl Transaction {
     /// passed over.
     #[expect(clippy::unused_async, reason = "the interface of insert")]
     pub async fn delete(&self, table: TableId, keys: &Keys) -> Result<u64> {
-        let version = Arc::clone(self.version(table)?);
-        let mut writes = self.take_copy(table, &version);
-        let n = self.remove(&version, &mut writes, keys);
-        self.put(table, writes);
-        Ok(n)
+        let version = self.version(table)?;
+        self.edit(version, cost_of_keys(keys), |edit| Ok(self.remove(version, edit, keys)))
     }
 
-    fn remove(&self, version: &TableVersion, writes: &mut TableWrites, keys: &Keys) -> u64 {
+    fn remove(&self, version: &TableVersion, edit: &mut Edit<'_>, keys: &Keys) -> u64 {
         let mut n = 0;
         for key in keys.iter() {
-            if writes.remove_own(key) {
+            if edit.remove_own(key) {
                 n += 1;
-            } else if !writes.has_deleted(key) && self.sees(version, key) {
-                writes.deleted.insert(key.to_owned());
+            } else if !edit.writes().has_deleted(key) && self.sees(version, key) {
+                edit.end(key.to_owned());
                 n += 1;
             }
         }
@@ -222,15 +212,15 @@ impl Transaction {
     /// Errors: constraint when a new key is taken by a row that is not itself replaced.
     #[expect(clippy::unused_async, reason = "the interface of insert")]
     pub async fn update(&self, table: TableId, old: &Keys, rows: RecordBatch) -> Result<u64> {
-        let version = Arc::clone(self.version(table)?);
-        let mut writes = self.take_copy(table, &version);
-        let removed = self.remove(&version, &mut writes, old);
-        if removed != rows.num_rows() as u64 {
-            return Err(Error::internal(format!("{} rows are to replace {removed}", rows.num_rows())));
-        }
-        self.add(&version, &mut writes, &rows, IfTaken::Fail)?;
-        self.put(table, writes);
-        Ok(removed)
+        let version = self.version(table)?;
+        self.edit(version, cost_of(&rows) + cost_of_keys(old), |edit| {
+            let removed = self.remove(version, edit, old);
+            if removed != rows.num_rows() as u64 {
+                return Err(Error::internal(format!("{} rows are to replace {removed}", rows.num_rows())));
+            }
+            self.add(version, edit, &rows, IfTaken::Fail)?;
+            Ok(removed)
+        })
     }
 
     /// Whether there is a visible row with each key.
@@ -297,24 +287,28 @@ impl Transaction {
 
     /// Removes all rows. Concurrent writers of the table and this transaction exclude each other.
     pub fn truncate(&self, table: TableId) -> Result<()> {
-        let version = Arc::clone(self.version(table)?);
-        let mut writes = self.take_copy(table, &version);
-        writes.truncate();
-        self.put(table, writes);
+        let version = self.version(table)?;
+        self.inner.changes.lock().truncate(table, no_changes(version));
         Ok(())
     }
 
     pub fn savepoint(&self) -> Savepoint {
-        Savepoint { writes: self.inner.writes.lock().clone() }
+        let number = self.inner.changes.lock().savepoint();
+        Savepoint { transaction: Arc::clone(&self.inner), number }
     }
 
-    /// Forgets the changes since; the savepoint can be used again.
-    pub fn roll_back_to(&self, savepoint: &Savepoint) {
-        *self.inner.writes.lock() = savepoint.writes.clone();
+    /// Forgets the changes since; the savepoint can be used again, later ones cannot.
+    ///
+    /// Errors: invalid for a savepoint that is gone, or of another transaction.
+    pub fn roll_back_to(&self, savepoint: &Savepoint) -> Result<()> {
+        if !Arc::ptr_eq(&self.inner, &savepoint.transaction) {
+            return Err(Error::invalid("the savepoint is of another transaction"));
+        }
+        self.inner.changes.lock().roll_back_to(savepoint.number)
     }
 
     pub fn has_changes(&self) -> bool {
-        self.inner.writes.lock().values().any(|w| !w.is_empty())
+        self.inner.changes.lock().tables().values().any(|w| !w.is_empty())
     }
 
     /// Makes the changes durable and visible, all or none.
@@ -326,7 +320,8 @@ impl Transaction {
     /// another one since the snapshot, or a key was taken meanwhile; resources when the disk is full (the
     /// transaction is rolled back, later ones may succeed).
     pub async fn commit(self, wait: bool) -> Result<CommitTs> {
-        let writes = std::mem::take(&mut *self.inner.writes.lock());
+        // Charged until it is done.
+        let (writes, _memory) = self.inner.changes.lock().take();
         if let Some(load) = self.as_load(&writes)? {
             return Box::pin(self.inner.store.load(load)).await;
         }
@@ -359,7 +354,7 @@ impl Transaction {
 
 impl Transaction {
     /// The changes as a bulk load, if they are one.
-    fn as_load(&self, writes: &Writes) -> Result<Option<Load>> {
+    fn as_load(&self, writes: &BTreeMap<TableId, Arc<TableWrites>>) -> Result<Option<Load>> {
         let mut changed = writes.iter().filter(|(_, w)| !w.is_empty());
         let (Some((table, own)), None) = (changed.next(), changed.next()) else { return Ok(None) };
         if !self.inner.store.can_load() || !own.only_adds() || own.bytes() < LOAD_BYTES {
@@ -367,6 +362,18 @@ impl Transaction {
         }
         Ok(Some(Load { table: *table, revision: own.revision, rows: own.live_batches()? }))
     }
+}
+
+fn no_changes(version: &TableVersion) -> TableWrites {
+    TableWrites::new(version.def.revision, version.def.has_rid(), version.codec.kind())
+}
+
+fn cost_of_keys(keys: &Keys) -> usize {
+    let bytes = match keys {
+        Keys::Ints(_) => 0,
+        Keys::Bytes(keys) => keys.iter().map(|k| k.len()).sum(),
+    };
+    bytes + keys.len() * KEY_BYTES
 }
 
 /// One row of a look-up.

@@ -14,9 +14,26 @@ use crate::key::{Key, KeyRef, Keys};
 pub(super) const PROVISIONAL: u64 = 1 << 63;
 
 /// Place of a row among the own ones: batch, row.
-type Place = (u32, u32);
+pub(super) type Place = (u32, u32);
 
-/// See the module's description. Cloned for savepoints: batches are shared, the indexes copied.
+/// About what a key takes in an index or a set, beside its own bytes.
+pub(super) const KEY_BYTES: usize = 48;
+
+/// Keys of larger batches are not kept to be taken out of the index again: it is searched for them.
+const KEPT_KEYS: usize = 4096;
+
+/// What takes one change back.
+#[derive(Debug)]
+pub(super) enum UndoStep {
+    /// A row of the snapshot ended.
+    Ended(Key),
+    RemovedOwn(Key, Place),
+    /// A batch was added; its keys, where they are few.
+    Added(Option<Keys>),
+}
+
+/// See the module's description. Readers share it; a change that meets one works on a copy, in which the batches are
+/// shared and the indexes copied.
 #[derive(Debug, Clone)]
 pub(super) struct TableWrites {
     pub(super) revision: u64,
@@ -30,6 +47,8 @@ pub(super) struct TableWrites {
     dead: HashSet<Place>,
     index: Index,
     rows: u64,
+    /// Of rows, dead ones too, and of keys.
+    bytes: usize,
 }
 
 /// Finds own rows by key.
@@ -56,6 +75,26 @@ impl TableWrites {
             dead: HashSet::new(),
             index,
             rows: 0,
+            bytes: 0,
+        }
+    }
+
+    /// What a TRUNCATE leaves of a table with these changes.
+    pub(super) fn emptied(&self) -> Self {
+        let index = match &self.index {
+            Index::Ints(_) => Index::Ints(HashMap::new()),
+            Index::Bytes(_) => Index::Bytes(HashMap::new()),
+            Index::Rids(_) => Index::Rids(Vec::new()),
+        };
+        Self {
+            revision: self.revision,
+            truncated: true,
+            deleted: BTreeSet::new(),
+            batches: Vec::new(),
+            dead: HashSet::new(),
+            index,
+            rows: 0,
+            bytes: 0,
         }
     }
 
@@ -66,6 +105,12 @@ impl TableWrites {
     /// Own rows that are there.
     pub(super) fn live(&self) -> u64 {
         self.rows - self.dead.len() as u64
+    }
+
+    /// Own rows, dead ones too.
+    #[cfg(test)]
+    pub(super) fn all_rows(&self) -> u64 {
+        self.rows
     }
 
     pub(super) fn find(&self, key: KeyRef<'_>) -> Option<Place> {
@@ -93,16 +138,78 @@ impl TableWrites {
         self.truncated || (!self.deleted.is_empty() && self.deleted.contains(&key.to_owned()))
     }
 
-    /// Removes an own row; `false` when there is none.
-    pub(super) fn remove_own(&mut self, key: KeyRef<'_>) -> bool {
-        let Some(place) = self.find(key) else { return false };
+    /// A row of the snapshot is gone; `false` when it was gone before.
+    pub(super) fn end(&mut self, key: Key) -> bool {
+        let bytes = bytes_of_key(&key);
+        let new = self.deleted.insert(key);
+        if new {
+            self.bytes += bytes;
+        }
+        new
+    }
+
+    /// Removes an own row and says where it was; `None` when there is none.
+    pub(super) fn remove_own(&mut self, key: KeyRef<'_>) -> Option<Place> {
+        let place = self.find(key)?;
         match (&mut self.index, key) {
-            (Index::Ints(map), KeyRef::Int(k)) => drop(map.remove(&k)),
-            (Index::Bytes(map), KeyRef::Bytes(k)) => drop(map.remove(k)),
+            (Index::Ints(map), KeyRef::Int(k)) => {
+                map.remove(&k);
+            }
+            (Index::Bytes(map), KeyRef::Bytes(k)) => {
+                map.remove(k);
+            }
             _ => {}
         }
         self.dead.insert(place);
-        true
+        Some(place)
+    }
+
+    /// Takes the latest change back.
+    pub(super) fn undo(&mut self, step: UndoStep) {
+        match step {
+            UndoStep::Ended(key) => {
+                if self.deleted.remove(&key) {
+                    self.bytes -= bytes_of_key(&key);
+                }
+            }
+            UndoStep::RemovedOwn(key, place) => {
+                self.dead.remove(&place);
+                match (&mut self.index, key) {
+                    (Index::Ints(map), Key::Int(k)) => {
+                        map.insert(k, place);
+                    }
+                    (Index::Bytes(map), Key::Bytes(k)) => {
+                        map.insert(k, place);
+                    }
+                    // Numbers say where their rows are.
+                    _ => {}
+                }
+            }
+            UndoStep::Added(keys) => {
+                let Some(rows) = self.batches.pop() else { return };
+                self.rows -= rows.num_rows() as u64;
+                self.bytes -= bytes_of_rows(&rows);
+                let gone = self.batches.len();
+                let stays = |place: &Place| place.0 as usize != gone;
+                match (&mut self.index, keys) {
+                    (Index::Rids(starts), _) => {
+                        starts.pop();
+                    }
+                    (Index::Ints(map), Some(Keys::Ints(keys))) => {
+                        for key in &keys {
+                            map.remove(key);
+                        }
+                    }
+                    (Index::Bytes(map), Some(Keys::Bytes(keys))) => {
+                        for key in &keys {
+                            map.remove(key);
+                        }
+                    }
+                    (Index::Ints(map), _) => map.retain(|_, place| stays(place)),
+                    (Index::Bytes(map), _) => map.retain(|_, place| stays(place)),
+                }
+            }
+        }
     }
 
     /// The next provisional number.
@@ -118,14 +225,14 @@ impl TableWrites {
         Ok(RecordBatch::try_new(Arc::clone(stored), columns)?)
     }
 
-    /// Adds stored rows whose keys are known to be free.
-    pub(super) fn add(&mut self, rows: RecordBatch, keys: Option<&Keys>) -> Result<()> {
+    /// Adds stored rows whose keys are known to be free, and says how to take them away again.
+    pub(super) fn add(&mut self, rows: RecordBatch, keys: Option<Keys>) -> Result<Option<UndoStep>> {
         if rows.num_rows() == 0 {
-            return Ok(());
+            return Ok(None);
         }
         let too_many = || Error::internal("a transaction has more batches than can be counted");
         let batch = u32::try_from(self.batches.len()).map_err(|_| too_many())?;
-        match (&mut self.index, keys) {
+        match (&mut self.index, &keys) {
             (Index::Rids(starts), _) => starts.push(self.rows),
             (Index::Ints(map), Some(Keys::Ints(keys))) => {
                 map.extend(keys.iter().zip(0u32..).map(|(k, row)| (*k, (batch, row))));
@@ -136,22 +243,9 @@ impl TableWrites {
             _ => return Err(Error::internal("rows came with keys of another kind than their table's")),
         }
         self.rows += rows.num_rows() as u64;
+        self.bytes += bytes_of_rows(&rows);
         self.batches.push(rows);
-        Ok(())
-    }
-
-    /// All own rows go; those of the snapshot too.
-    pub(super) fn truncate(&mut self) {
-        self.truncated = true;
-        self.deleted.clear();
-        self.batches.clear();
-        self.dead.clear();
-        self.rows = 0;
-        match &mut self.index {
-            Index::Ints(map) => map.clear(),
-            Index::Bytes(map) => map.clear(),
-            Index::Rids(starts) => starts.clear(),
-        }
+        Ok(Some(UndoStep::Added(keys.filter(|k| k.len() <= KEPT_KEYS))))
     }
 
     /// Own rows that are there, batch by batch.
@@ -185,9 +279,9 @@ impl TableWrites {
         !self.truncated && self.deleted.is_empty()
     }
 
-    /// Bytes of the own rows.
+    /// Bytes of the own rows and of the keys of ended ones, about.
     pub(super) fn bytes(&self) -> usize {
-        self.batches.iter().map(RecordBatch::get_array_memory_size).sum()
+        self.bytes
     }
 
     /// Own rows that are there as one batch; `None` when there is none.
@@ -199,4 +293,17 @@ impl TableWrites {
             [first, ..] => Some(concat_batches(&first.schema(), &batches)?),
         })
     }
+}
+
+/// With their entries in an index.
+fn bytes_of_rows(rows: &RecordBatch) -> usize {
+    crate::hot::bytes_of_batch(rows) + rows.num_rows() * KEY_BYTES
+}
+
+fn bytes_of_key(key: &Key) -> usize {
+    KEY_BYTES
+        + match key {
+            Key::Int(_) => 0,
+            Key::Bytes(bytes) => bytes.len(),
+        }
 }

@@ -114,7 +114,7 @@ async fn run(steps: Vec<Step>) {
             Step::Savepoint => saved = Some((open.savepoint(), own.clone())),
             Step::RollBack => {
                 if let Some((point, then)) = &saved {
-                    open.roll_back_to(point);
+                    open.roll_back_to(point).unwrap();
                     own = then.clone();
                 }
             }

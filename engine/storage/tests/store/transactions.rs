@@ -90,7 +90,7 @@ async fn savepoints_go_back_and_can_be_used_again() {
     for _ in 0..2 {
         t.delete(KEYED, &keys(&[1])).await.unwrap();
         t.insert(PLAIN, rows(PLAIN, &[(5, 5)])).await.unwrap();
-        t.roll_back_to(&point);
+        t.roll_back_to(&point).unwrap();
         assert_eq!(seen(&t, KEYED).await, one(1, 10));
         assert_eq!(seen(&t, PLAIN).await.len(), 0);
     }
