@@ -11,7 +11,7 @@ use arrow::util::pretty::pretty_format_batches;
 use datafusion::common::ScalarValue;
 use datafusion::common::runtime::SpawnedTask;
 use triune_common::{ErrorKind, Result};
-use triune_query::{Database, Params, Session, Tag};
+use triune_query::{Database, DatabaseOptions, Params, Session, Tag};
 
 /// Planning recurses.
 fn run<F: Future<Output = ()> + Send + 'static>(test: F) {
@@ -334,5 +334,82 @@ fn tables_outlive_the_process_and_go_back_in_time() {
         run_all(&session, &["CHECKPOINT", "OPTIMIZE t", "VACUUM t", "VACUUM"]).await;
         assert_eq!(number(&session, "SELECT sum(v) FROM t").await, 6);
         assert!(rows(&session, "SELECT * FROM t AT (TAG => 'x')").await.is_err());
+    });
+}
+
+#[test]
+fn changes_of_a_transaction_are_within_the_memory_limit() {
+    run(async {
+        let options = DatabaseOptions { memory_limit: Some(24 << 20), ..DatabaseOptions::default() };
+        let database = Database::open_with(None, options).await.unwrap();
+        let session = database.session();
+        run_all(&session, &["CREATE TABLE t (id BIGINT PRIMARY KEY, s TEXT)", "BEGIN"]).await;
+        let mut there = 0;
+        let error = loop {
+            let insert = format!(
+                "INSERT INTO t SELECT x, repeat('a', 200) FROM range({there}, {}) AS r(x)",
+                there + 10_000
+            );
+            match rows(&session, &insert).await {
+                Ok(_) => there += 10_000,
+                Err(error) => break error,
+            }
+            assert!(there < 1_000_000, "the limit is never met");
+        };
+        assert_eq!(error.kind(), ErrorKind::Resources, "{error}");
+        assert!(there > 0);
+        // The statement had no effect, and the transaction goes on.
+        assert_eq!(number(&session, "SELECT count(*) FROM t").await, there);
+        run_all(&session, &["DELETE FROM t WHERE id < 10", "COMMIT"]).await;
+        assert_eq!(number(&session, "SELECT count(*) FROM t").await, there - 10);
+        run_all(&session, &["INSERT INTO t VALUES (-1, 'x')"]).await;
+    });
+}
+
+#[test]
+fn savepoints_of_all_kinds_of_statements_go_back() {
+    run(async {
+        let session = Database::open(None).await.unwrap().session();
+        run_all(
+            &session,
+            &[
+                "CREATE TABLE t (id BIGINT PRIMARY KEY, v BIGINT)",
+                "INSERT INTO t SELECT x, 0 FROM range(20) AS r(x)",
+                "BEGIN",
+            ],
+        )
+        .await;
+        const STATE: &str = "SELECT coalesce(sum(id * 1000 + v), 0) + count(*) * 1000000 FROM t";
+        let statements = [
+            "UPDATE t SET v = v + 1 WHERE id = 7",
+            "INSERT INTO t VALUES (100, 1), (101, 2)",
+            "UPDATE t SET v = v * 2 + 1, id = id + 200 WHERE id >= 100",
+            "INSERT INTO t VALUES (7, 70) ON CONFLICT (id) DO UPDATE SET v = excluded.v",
+            "DELETE FROM t WHERE id IN (3, 300)",
+            "MERGE INTO t USING (VALUES (3, 33), (5, 55)) AS s(id, v) ON t.id = s.id \
+             WHEN MATCHED THEN UPDATE SET v = s.v WHEN NOT MATCHED THEN INSERT VALUES (s.id, s.v)",
+            "TRUNCATE t",
+            "INSERT INTO t VALUES (1, 1)",
+        ];
+        let mut states = Vec::new();
+        for (i, sql) in statements.iter().enumerate() {
+            states.push(number(&session, STATE).await);
+            run_all(&session, &[&format!("SAVEPOINT s{i}"), sql]).await;
+            let now = number(&session, STATE).await;
+            // A statement that fails half-way: the second row is taken, or the value is none.
+            let taken = "INSERT INTO t SELECT x, 100 / (x - 1001) FROM range(1000, 1003) AS r(x)";
+            rows(&session, taken).await.unwrap_err();
+            assert_eq!(number(&session, STATE).await, now, "{sql}");
+        }
+        for (i, state) in states.iter().enumerate().rev() {
+            for _ in 0..2 {
+                run_all(&session, &[&format!("ROLLBACK TO s{i}")]).await;
+                assert_eq!(number(&session, STATE).await, *state, "back to s{i}");
+                run_all(&session, &["INSERT INTO t VALUES (999, 9)"]).await;
+            }
+            rows(&session, &format!("ROLLBACK TO s{}", i + 1)).await.unwrap_err();
+        }
+        run_all(&session, &["ROLLBACK TO s0", "COMMIT"]).await;
+        assert_eq!(number(&session, STATE).await, states[0]);
     });
 }

@@ -29,10 +29,19 @@ use crate::{ddl, dml, parser, transaction};
 /// Runs a parsed statement.
 pub(crate) async fn run(
     core: &Arc<SessionCore>,
-    statement: Statement,
+    statement: Arc<Statement>,
     params: &Params,
 ) -> Result<QueryResult> {
-    match statement {
+    // By reference: a statement that comes again with other values is not copied.
+    if let Statement::Sql(sql) = statement.as_ref() {
+        if let Some(done) = Box::pin(dml::point::run(core, sql, params)).await {
+            return done;
+        }
+        if let Some(writing) = dml::writing(sql) {
+            return Box::pin(dml::run(core, writing, params)).await;
+        }
+    }
+    match Arc::unwrap_or_clone(statement) {
         Statement::Sql(sql) => Box::pin(run_sql(core, *sql, params)).await,
         Statement::CreateExternalTable(table) => create::external_table(core, *table).await,
         Statement::Copy(copy) => Box::pin(copy::run(core, *copy, params)).await,
@@ -63,12 +72,6 @@ pub(crate) async fn run(
 
 async fn run_sql(core: &Arc<SessionCore>, statement: ast::Statement, params: &Params) -> Result<QueryResult> {
     use ast::Statement as Sql;
-    if let Some(done) = Box::pin(dml::point::run(core, &statement, params)).await {
-        return done;
-    }
-    if let Some(writing) = dml::writing(&statement) {
-        return Box::pin(dml::run(core, writing, params)).await;
-    }
     match statement {
         Sql::Query(_) => core.start_result(&core.plan_result(statement, params).await?).await,
         Sql::CreateTable(table) if table.temporary => Box::pin(create::table(core, table, params)).await,

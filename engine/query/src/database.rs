@@ -30,6 +30,7 @@ use triune_storage::store::{Limits, Store, StoreOptions};
 use triune_storage::table::TableDef;
 use url::Url;
 
+use crate::cpu::CpuPool;
 use crate::session::Session;
 
 /// The name of a database that lives in memory only.
@@ -81,6 +82,8 @@ pub struct Database {
     runtime: Arc<RuntimeEnv>,
     /// The rows of tables.
     store: Arc<Store>,
+    /// Where queries compute.
+    cpu: Arc<CpuPool>,
     options: DatabaseOptions,
 }
 
@@ -116,6 +119,7 @@ impl Database {
         let runtime = build_runtime(&options, &stores)?;
         // Boxed: the futures below this are nested deeper than the compiler follows from a caller's.
         let store = open_store(&location, &catalog, &lance, &options).boxed().await?;
+        store.charge(Arc::clone(&runtime.memory_pool));
         let database = Self {
             location,
             catalog_store,
@@ -124,6 +128,7 @@ impl Database {
             lance,
             runtime,
             store,
+            cpu: Arc::default(),
             options,
         };
         database.load_secrets()?;
@@ -174,6 +179,10 @@ impl Database {
     /// The tables that the database keeps.
     pub(crate) fn store(&self) -> &Arc<Store> {
         &self.store
+    }
+
+    pub(crate) fn cpu(&self) -> &Arc<CpuPool> {
+        &self.cpu
     }
 
     pub(crate) fn stores(&self) -> &Arc<StoreRegistry> {

@@ -36,6 +36,7 @@ pub(crate) use rows::RulesCache;
 use crate::params::{self, Params};
 use crate::result::QueryResult;
 use crate::session::SessionCore;
+use crate::statement::Statement;
 use crate::transaction;
 
 /// A statement that writes, and the CTEs before it.
@@ -89,6 +90,14 @@ impl Writing<'_> {
             })
         })
     }
+}
+
+/// An INSERT into a table of the database: it reads nothing before its transaction begins.
+pub(crate) fn own_insert<'a>(core: &Arc<SessionCore>, statement: &'a Statement) -> Option<Writing<'a>> {
+    let Statement::Sql(sql) = statement else { return None };
+    let insert = Writing { statement: sql, with: None };
+    let plain = matches!(insert.statement, ast::Statement::Insert(_)) && !insert.is_temporary_insert(core);
+    plain.then_some(insert)
 }
 
 /// Runs a statement that writes.

@@ -23,6 +23,7 @@
 mod arithmetic;
 mod catalog;
 mod commands;
+mod cpu;
 mod database;
 mod ddl;
 pub mod dialect;

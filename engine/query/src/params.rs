@@ -70,6 +70,9 @@ pub(crate) fn bind_part(plan: LogicalPlan, params: &Params) -> Result<LogicalPla
 
 /// Compares the parameters that stand in a statement's tree with those given.
 pub(crate) fn check<V: Visit>(statement: &V, params: &Params) -> Result<()> {
+    if fits(statement, params) {
+        return Ok(());
+    }
     let mut wanted = Wanted::new();
     let _ = visit_expressions(statement, |expr: &ast::Expr| {
         if let ast::Expr::Value(value) = expr
@@ -84,6 +87,28 @@ pub(crate) fn check<V: Visit>(statement: &V, params: &Params) -> Result<()> {
         Params::Positional(values) => positional(&wanted, values).map(drop),
         Params::Named(values) => named(&wanted, values).map(drop),
     }
+}
+
+/// Whether the values are clearly those that the statement asks for; nothing is copied to find out.
+fn fits<V: Visit>(statement: &V, params: &Params) -> bool {
+    let given = match params {
+        Params::None => 0,
+        Params::Positional(values) => values.len(),
+        Params::Named(_) => return false,
+    };
+    let mut highest = 0;
+    let strange = visit_expressions(statement, |expr: &ast::Expr| {
+        if let ast::Expr::Value(value) = expr
+            && let ast::Value::Placeholder(name) = &value.value
+        {
+            match name.trim_start_matches('$').parse::<usize>() {
+                Ok(number) if number > 0 => highest = highest.max(number),
+                _ => return ControlFlow::Break(()),
+            }
+        }
+        ControlFlow::Continue(())
+    });
+    strange.is_continue() && highest == given
 }
 
 /// The value of a parameter by the name in the statement (`$1`, `$name`); [`check`] says what is missing.

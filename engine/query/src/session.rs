@@ -7,9 +7,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use datafusion::catalog::TableProvider;
-use datafusion::execution::SessionState;
+use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
 use datafusion::logical_expr::{DdlStatement, LogicalPlan, WriteOp};
-use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast;
 use futures::FutureExt;
@@ -25,7 +25,7 @@ use crate::prepass::labels::{self, ColumnNames};
 use crate::result::QueryResult;
 use crate::statement::Statement;
 use crate::transaction::{self, Work};
-use crate::{commands, errors, parser, prepass};
+use crate::{commands, dml, errors, parser, prepass};
 
 /// One user's conversation with a database. Cheap to make; clones are the same session.
 #[derive(Debug, Clone)]
@@ -40,6 +40,14 @@ pub(crate) struct Prepared {
     pub(crate) types: Vec<ast::DataType>,
 }
 
+/// Statements that will come again with other values.
+#[derive(Debug, Default)]
+struct Parsed {
+    known: HashMap<String, Arc<Statement>>,
+    /// Bytes of all the texts; a tree takes some forty times as many.
+    bytes: usize,
+}
+
 /// What a session's parts share.
 pub(crate) struct SessionCore {
     database: Arc<Database>,
@@ -49,7 +57,7 @@ pub(crate) struct SessionCore {
     work: Work,
     rules: RulesCache,
     /// Trees of statements that came with parameters, by their text.
-    parsed: Mutex<HashMap<String, Statement>>,
+    parsed: Mutex<Parsed>,
 }
 
 impl std::fmt::Debug for SessionCore {
@@ -86,9 +94,15 @@ impl Session {
     /// Runs one statement with values for its parameters.
     pub async fn execute_with(&self, sql: &str, params: &Params) -> Result<QueryResult> {
         let statement = self.core.parse(sql, params)?;
-        // A type of its own for whatever a statement does: its name would be too long for the compiler.
-        let running = commands::run(&self.core, statement, params).boxed();
-        match transaction::scoped(&self.core, running).boxed().await {
+        let done = if let Some(insert) = dml::own_insert(&self.core, &statement) {
+            // It makes its own context when it begins to write.
+            dml::run(&self.core, insert, params).boxed().await
+        } else {
+            // A type of its own for whatever a statement does: its name would be too long for the compiler.
+            let running = commands::run(&self.core, statement, params).boxed();
+            transaction::scoped(&self.core, running).boxed().await
+        };
+        match done {
             Ok(result) => Ok(result),
             Err(error) => Err(errors::improve(&self.core, sql, error)),
         }
@@ -122,21 +136,23 @@ impl SessionCore {
     }
 
     /// Parses a statement, or remembers that it did: one with parameters will come again with others.
-    fn parse(&self, sql: &str, params: &Params) -> Result<Statement> {
+    fn parse(&self, sql: &str, params: &Params) -> Result<Arc<Statement>> {
         const KEPT: usize = 64;
-        const LONGEST: usize = 4096;
-        if params.is_empty() || sql.len() > LONGEST {
-            return parser::parse_one(sql);
+        const KEPT_BYTES: usize = 128 << 10;
+        if params.is_empty() || sql.len() > KEPT_BYTES {
+            return parser::parse_one(sql).map(Arc::new);
         }
-        if let Some(known) = self.parsed.lock().get(sql) {
-            return Ok(known.clone());
+        if let Some(known) = self.parsed.lock().known.get(sql) {
+            return Ok(Arc::clone(known));
         }
-        let statement = parser::parse_one(sql)?;
+        let statement = Arc::new(parser::parse_one(sql)?);
         let mut parsed = self.parsed.lock();
-        if parsed.len() >= KEPT {
-            parsed.clear();
+        if parsed.known.len() >= KEPT || parsed.bytes + sql.len() > KEPT_BYTES {
+            *parsed = Parsed::default();
         }
-        parsed.insert(sql.to_owned(), statement.clone());
+        if parsed.known.insert(sql.to_owned(), Arc::clone(&statement)).is_none() {
+            parsed.bytes += sql.len();
+        }
         Ok(statement)
     }
 
@@ -240,10 +256,19 @@ impl SessionCore {
         Ok(Box::pin(state.create_physical_plan(plan)).await?)
     }
 
+    /// Starts operators, on the threads for queries.
+    pub(crate) fn stream(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        context: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
+        self.database.cpu().stream(plan, context)
+    }
+
     /// Starts a bound logical plan.
     pub(crate) async fn start(&self, plan: &LogicalPlan) -> Result<QueryResult> {
         let physical = Box::pin(self.physical(plan)).await?;
-        let stream = execute_stream(Arc::clone(&physical), self.state().task_ctx())?;
+        let stream = self.stream(Arc::clone(&physical), self.state().task_ctx())?;
         Ok(QueryResult::rows(stream, physical))
     }
 

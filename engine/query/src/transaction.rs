@@ -106,7 +106,7 @@ pub(crate) fn put_relation(name: &str, table: Arc<dyn TableProvider>) -> Result<
 /// Forgets a relation: whoever holds a table's rows makes the next change of them work on a copy.
 pub(crate) fn forget_relation(name: &str) {
     // Outside of a statement there is none.
-    drop(STATEMENT.try_with(|s| drop(s.relations.lock().remove(name))));
+    let _ = STATEMENT.try_with(|s| drop(s.relations.lock().remove(name)));
 }
 
 /// Undoes a statement's changes unless it was completed: also when its future is dropped half-way.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{RecordBatch, StringArray};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::{displayable, execute_stream};
+use datafusion::physical_plan::displayable;
 use datafusion::sql::sqlparser::ast;
 use futures::StreamExt;
 use triune_common::{Error, Result};
@@ -103,7 +103,7 @@ async fn analyze(
     let physical = core.physical(plan).await?;
     let planned = clock.elapsed();
     let mut stream: SendableRecordBatchStream =
-        execute_stream(Arc::clone(&physical), core.state().task_ctx())?;
+        core.stream(Arc::clone(&physical), core.state().task_ctx())?;
     let mut rows = 0;
     while let Some(batch) = stream.next().await {
         rows += batch.map_err(triune_files::explain_read_error)?.num_rows();

@@ -14,7 +14,6 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::catalog::TableProvider;
-use datafusion::physical_plan::execute_stream;
 use datafusion::sql::sqlparser::ast;
 use futures::{FutureExt, StreamExt};
 use triune_common::{Error, Result};
@@ -60,7 +59,7 @@ async fn apply(core: &Arc<SessionCore>, copy: &CopyFrom) -> Result<QueryResult> 
     let mut state = core.state();
     state.config_mut().options_mut().execution.target_partitions = 1;
     let physical = state.create_physical_plan(&plan).await?;
-    let mut stream = execute_stream(Arc::clone(&physical), state.task_ctx())?;
+    let mut stream = core.stream(Arc::clone(&physical), state.task_ctx())?;
     let fields = query::fields_of(&plan, &stream.schema());
     let conflict = Conflict::Fail;
     let mut sink = Sink {

@@ -35,6 +35,15 @@ pub(crate) struct Target {
 ///
 /// Errors: not found, with the nearest name; unsupported for views, external and temporary tables.
 pub(crate) fn find(core: &Arc<SessionCore>, name: &ObjectName, doing: &str) -> Result<Arc<TableDef>> {
+    look_up(core, name, doing, |def| Arc::new(def.clone()))
+}
+
+fn look_up<T>(
+    core: &Arc<SessionCore>,
+    name: &ObjectName,
+    doing: &str,
+    of: impl FnOnce(&TableDef) -> T,
+) -> Result<T> {
     let (schema, plain) = qualified(name)?;
     if schema == DEFAULT_SCHEMA && core.temporary(&plain).is_some() {
         return Err(Error::unsupported(format!(
@@ -45,7 +54,7 @@ pub(crate) fn find(core: &Arc<SessionCore>, name: &ObjectName, doing: &str) -> R
     let catalog = core.database().catalog();
     match catalog.relation(&schema, &plain) {
         Some(entry) => match &entry.table {
-            Some(def) => Ok(Arc::new(def.clone())),
+            Some(def) => Ok(of(def)),
             None => Err(Error::unsupported(format!(
                 "{doing} of the {} \"{plain}\" is not supported",
                 entry.kind.label()
@@ -79,10 +88,10 @@ impl Target {
         alias: Option<&Ident>,
         doing: &str,
     ) -> Result<Self> {
-        let def = find(core, name, doing)?;
+        let id = look_up(core, name, doing, |def| def.id)?;
         let plain = qualified(name)?.1;
         let alias = alias.map_or_else(|| plain.clone(), normalize);
-        Self::of(core, def.id, plain, alias)
+        Self::of(core, id, plain, alias)
     }
 
     /// The table in the transaction of the running statement, whose definition may be an older one.

@@ -8,8 +8,12 @@
 //! A number that is written out keeps all its digits on the way into a DECIMAL column.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef};
+use arrow::array::{
+    Array, ArrayRef, BooleanArray, Float64Array, Int32Array, Int64Array, StringArray,
+    TimestampMicrosecondArray,
+};
 use arrow::datatypes::{DataType, Field};
 use datafusion::common::ScalarValue;
 use datafusion::sql::sqlparser::ast::{self, CastKind, Expr, Parens, UnaryOperator, Value};
@@ -110,6 +114,67 @@ pub(super) fn column(cells: &[Cell], field: &Field) -> Result<(ArrayRef, Vec<boo
 
 fn null_of(kind: &DataType) -> Result<ScalarValue> {
     Ok(ScalarValue::try_from(kind)?)
+}
+
+/// A column of parameters of one type, without a copy of each value; `None`: see [`column`].
+fn of_parameters(rows: &[Parens<Vec<Expr>>], at: usize, params: &Params) -> Option<ArrayRef> {
+    let mut values = Vec::with_capacity(rows.len());
+    for row in rows {
+        match row.content.get(at)? {
+            Expr::Value(v) => match &v.value {
+                Value::Placeholder(name) => values.push(params::value(params, name)?),
+                _ => return None,
+            },
+            _ => return None,
+        }
+    }
+    of_one_kind(&values)
+}
+
+/// What `ScalarValue::iter_to_array` makes of the values, for the common types.
+fn of_one_kind(values: &[&ScalarValue]) -> Option<ArrayRef> {
+    macro_rules! gather {
+        ($variant:ident, $array:ty) => {{
+            let values = values.iter().map(|v| match v {
+                ScalarValue::$variant(value) => Some(value.as_ref()),
+                _ => None,
+            });
+            let values = values.collect::<Option<Vec<_>>>()?;
+            Some(Arc::new(values.into_iter().map(Option::<&_>::copied).collect::<$array>()) as ArrayRef)
+        }};
+    }
+    match values.first()? {
+        ScalarValue::Int64(_) => gather!(Int64, Int64Array),
+        ScalarValue::Int32(_) => gather!(Int32, Int32Array),
+        ScalarValue::Float64(_) => gather!(Float64, Float64Array),
+        ScalarValue::Boolean(_) => gather!(Boolean, BooleanArray),
+        ScalarValue::Utf8(_) => {
+            let texts = values.iter().map(|v| match v {
+                ScalarValue::Utf8(text) => Some(text.as_deref()),
+                _ => None,
+            });
+            let texts = texts.collect::<Option<Vec<_>>>()?;
+            Some(Arc::new(StringArray::from(texts)))
+        }
+        ScalarValue::TimestampMicrosecond(_, None) => {
+            let times = values.iter().map(|v| match v {
+                ScalarValue::TimestampMicrosecond(time, None) => Some(*time),
+                _ => None,
+            });
+            let times = times.collect::<Option<Vec<_>>>()?;
+            Some(Arc::new(TimestampMicrosecondArray::from(times)))
+        }
+        ScalarValue::FixedSizeList(first) => {
+            let lists = values.iter().map(|v| match v {
+                ScalarValue::FixedSizeList(list) if list.data_type() == first.data_type() => {
+                    Some(list.as_ref() as &dyn Array)
+                }
+                _ => None,
+            });
+            arrow::compute::concat(&lists.collect::<Option<Vec<_>>>()?).ok()
+        }
+        _ => None,
+    }
 }
 
 /// The rows of a `VALUES`, where the query is nothing else.
@@ -309,10 +374,71 @@ pub(super) fn columns(
     for (at, place) in places.iter().enumerate() {
         let field = &target.column(*place).field;
         let decimal = is_decimal(field);
+        if let Some(array) = of_parameters(rows, at, params) {
+            let from = Field::new("", array.data_type().clone(), true);
+            let array = to_column(&array, &from, field);
+            let array = array.map_err(|e| super::insert::in_row(e, rows.len() > 1, 0))?;
+            columns.push((array, vec![false; rows.len()]));
+            continue;
+        }
         let cells: Option<Vec<Cell>> =
             rows.iter().map(|row| constant(row.content.get(at)?, decimal, params)).collect();
         let Some(cells) = cells else { return Ok(None) };
         columns.push(column(&cells, field).map_err(|e| super::insert::in_row(e, rows.len() > 1, 0))?);
     }
     Ok(Some(columns))
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{FixedSizeListArray, Float32Array};
+    use datafusion::common::ScalarValue as S;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn list(from: f32, dims: i32) -> S {
+        let item = Arc::new(Field::new("item", DataType::Float32, true));
+        let values = Float32Array::from_iter_values((0..dims).map(|i| from + i as f32));
+        S::FixedSizeList(Arc::new(FixedSizeListArray::new(item, dims, Arc::new(values), None)))
+    }
+
+    fn scalar() -> impl Strategy<Value = S> {
+        let n = || prop::option::weighted(0.8, -5..5i64);
+        prop_oneof![
+            8 => n().prop_map(S::Int64),
+            1 => n().prop_map(|v| S::Int32(v.map(|v| v as i32))),
+            1 => n().prop_map(|v| S::Float64(v.map(|v| v as f64))),
+            1 => n().prop_map(|v| S::Boolean(v.map(|v| v > 0))),
+            1 => n().prop_map(|v| S::Utf8(v.map(|v| v.to_string()))),
+            1 => n().prop_map(|v| S::TimestampMicrosecond(v, None)),
+            1 => n().prop_map(|v| S::TimestampMicrosecond(v, Some("UTC".into()))),
+            1 => (0..5u8, 2..4i32).prop_map(|(v, dims)| list(f32::from(v), dims)),
+            1 => Just(S::Null),
+        ]
+    }
+
+    /// Mostly of one type.
+    fn scalars() -> impl Strategy<Value = Vec<S>> {
+        let one = scalar().prop_flat_map(|first| {
+            let kind = first.data_type();
+            let same = scalar().prop_map(move |s| if s.data_type() == kind { s } else { first.clone() });
+            prop::collection::vec(same, 1..20)
+        });
+        prop_oneof![4 => one, 1 => prop::collection::vec(scalar(), 1..6)]
+    }
+
+    proptest! {
+        #[test]
+        fn the_quick_way_makes_what_the_general_way_makes(values in scalars()) {
+            let refs: Vec<&S> = values.iter().collect();
+            if let Some(quick) = of_one_kind(&refs) {
+                prop_assert_eq!(&quick, &S::iter_to_array(values.clone()).unwrap());
+            } else {
+                let kind = values[0].data_type();
+                let one = values.iter().all(|v| v.data_type() == kind);
+                prop_assert!(!one || kind.is_null() || matches!(kind, DataType::Timestamp(_, Some(_))));
+            }
+        }
+    }
 }

@@ -169,7 +169,9 @@ impl Changes {
     /// Takes back what was changed since; later savepoints are gone, this one can be used again.
     pub(super) fn roll_back_to(&mut self, savepoint: u64) -> Result<()> {
         let Some(at) = self.savepoints.iter().position(|(n, _)| *n == savepoint) else {
-            return Err(Error::invalid("the savepoint is gone: the transaction ended or went back before it"));
+            return Err(Error::invalid(
+                "the savepoint is gone: the transaction ended or went back before it",
+            ));
         };
         self.savepoints.truncate(at + 1);
         self.undo_to(self.savepoints[at].1);
@@ -194,15 +196,18 @@ impl Changes {
         if wanted <= FREE {
             return Ok(());
         }
-        let reservation =
-            self.reservation.get_or_insert_with(|| MemoryConsumer::new("changes of a transaction").register(pool));
+        let reservation = self
+            .reservation
+            .get_or_insert_with(|| MemoryConsumer::new("changes of a transaction").register(pool));
         if wanted <= reservation.size() {
             return Ok(());
         }
         reservation.try_resize(wanted).map_err(|e| {
             Error::new(
                 ErrorKind::Resources,
-                format!("the changes of a transaction need {wanted} bytes, more than there is memory for: {e}"),
+                format!(
+                    "the changes of a transaction need {wanted} bytes, more than there is memory for: {e}"
+                ),
             )
             .with_hint("commit more often, or raise memory_limit")
         })

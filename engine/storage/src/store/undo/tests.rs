@@ -124,7 +124,8 @@ impl Table {
                 assert_eq!(writes.find(key).is_some(), rows.contains_key(&all[i]));
             }
         }
-        let ended = all.iter().zip(keys.iter()).filter(|(_, k)| writes.deleted.contains(&KeyRef::to_owned(*k)));
+        let ended =
+            all.iter().zip(keys.iter()).filter(|(_, k)| writes.deleted.contains(&KeyRef::to_owned(*k)));
         Model { ended: ended.map(|(i, _)| *i).collect(), rows, truncated: writes.truncated }
     }
 }
@@ -150,13 +151,18 @@ fn check(kind: Kind, ops: Vec<Op>) {
                 ids.sort_unstable();
                 ids.dedup();
                 ids.retain(|id| !model.rows.contains_key(id));
-                let done = changes.edit(TABLE, || table.none(), 1 << 20, |edit| {
-                    let first = PROVISIONAL + edit.writes().all_rows();
-                    let rows = table.rows(&ids, v, first);
-                    let keys = (kind != Kind::Rids).then(|| table.codec.keys_of(&rows).unwrap());
-                    edit.add(rows, keys)?;
-                    if fails { failed() } else { Ok(()) }
-                });
+                let done = changes.edit(
+                    TABLE,
+                    || table.none(),
+                    1 << 20,
+                    |edit| {
+                        let first = PROVISIONAL + edit.writes().all_rows();
+                        let rows = table.rows(&ids, v, first);
+                        let keys = (kind != Kind::Rids).then(|| table.codec.keys_of(&rows).unwrap());
+                        edit.add(rows, keys)?;
+                        if fails { failed() } else { Ok(()) }
+                    },
+                );
                 assert_eq!(done.is_err(), fails);
                 if !fails {
                     model.rows.extend(ids.iter().map(|id| (*id, v)));
@@ -165,25 +171,35 @@ fn check(kind: Kind, ops: Vec<Op>) {
             Op::Remove(ids) => {
                 for id in ids {
                     let removed = changes
-                        .edit(TABLE, || table.none(), 0, |edit| {
-                            Ok(if kind == Kind::Rids {
-                                let number = number(edit.writes(), id);
-                                number.is_some_and(|n| edit.remove_own(KeyRef::Int(n)))
-                            } else {
-                                edit.remove_own(table.keys(&[id]).get(0))
-                            })
-                        })
+                        .edit(
+                            TABLE,
+                            || table.none(),
+                            0,
+                            |edit| {
+                                Ok(if kind == Kind::Rids {
+                                    let number = number(edit.writes(), id);
+                                    number.is_some_and(|n| edit.remove_own(KeyRef::Int(n)))
+                                } else {
+                                    edit.remove_own(table.keys(&[id]).get(0))
+                                })
+                            },
+                        )
                         .unwrap();
                     assert_eq!(removed, model.rows.remove(&id).is_some());
                 }
             }
             Op::End(ids, fails) => {
-                let done = changes.edit(TABLE, || table.none(), 1 << 10, |edit| {
-                    for key in table.keys(&ids).iter() {
-                        edit.end(key.to_owned());
-                    }
-                    if fails { failed() } else { Ok(()) }
-                });
+                let done = changes.edit(
+                    TABLE,
+                    || table.none(),
+                    1 << 10,
+                    |edit| {
+                        for key in table.keys(&ids).iter() {
+                            edit.end(key.to_owned());
+                        }
+                        if fails { failed() } else { Ok(()) }
+                    },
+                );
                 assert_eq!(done.is_err(), fails);
                 // Numbers of rows of the snapshot are no ids.
                 if !fails && kind != Kind::Rids {
