@@ -53,6 +53,7 @@ pub mod desugar;
 pub mod fuse;
 mod lance;
 pub mod late;
+pub mod lateral;
 pub mod marker;
 pub mod narrow;
 pub mod node;
