@@ -12,6 +12,7 @@
 //! Limits: one writer at a time, which the caller sees to; on object stores a PUT is durable by itself.
 
 mod local;
+mod remote;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -33,6 +34,8 @@ use crate::error::from_lance;
 use crate::provider::LanceProvider;
 use crate::store::{LanceStore, commit_handler, lance_uri, local_path};
 use crate::write::to_storage;
+
+pub use self::remote::NeedlessObjects;
 
 /// A version that was written.
 #[derive(Debug)]
@@ -183,10 +186,10 @@ impl LanceStore {
 
     /// Checks that every data file of a version is there and has the size that its manifest says.
     ///
-    /// One look at each file's entry, nothing is read. Errors: data, naming the first file that is missing or
-    /// has another size. Does nothing for datasets that are not on a local disk.
+    /// One look at each file's entry (on an object store: one listing), nothing is read. Errors: data, naming the
+    /// first file that is missing or has another size.
     pub async fn check_files(&self, url: &Url, provider: &LanceProvider) -> Result<()> {
-        let Some(root) = local_path(url) else { return Ok(()) };
+        let Some(root) = local_path(url) else { return self.check_objects(url, provider.dataset()).await };
         let files: Vec<(PathBuf, Option<u64>)> = provider
             .dataset()
             .fragments()
@@ -231,7 +234,8 @@ impl LanceStore {
     /// `building`: indexes are being built that no version names yet; all folders of indexes stay then.
     pub async fn remove_unreferenced(&self, url: &Url, keep: &[u64], building: bool) -> Result<u64> {
         let Some(root) = local_path(url) else {
-            return Err(Error::unsupported("removing old versions from an object store is not possible yet"));
+            let needless = self.unreferenced(url, keep, building).await?;
+            return self.remove_objects(url, needless).await;
         };
         let mut needed: HashSet<PathBuf> = HashSet::new();
         let mut indexes: HashSet<String> = HashSet::new();

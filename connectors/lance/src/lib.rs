@@ -33,7 +33,7 @@ pub mod write;
 
 pub use ann::{AnnRequest, LanceAnnExec, plan_ann};
 pub use cache::ColumnCache;
-pub use commit::LanceCommit;
+pub use commit::{LanceCommit, NeedlessObjects};
 pub use index::VectorIndexInfo;
 pub use indexing::{BuildProgress, BuiltIndex, IndexSpec, PhysicalIndex, inverted_params};
 pub use method::IndexMethod;

@@ -137,7 +137,7 @@ impl LanceStore {
     }
 
     /// Refuses what Lance was built without, before it says so in its own words.
-    pub(crate) fn check_scheme(&self, url: &Url) -> Result<()> {
+    pub fn check_scheme(&self, url: &Url) -> Result<()> {
         if self.session.store_registry().get_provider(url.scheme()).is_some() {
             return Ok(());
         }

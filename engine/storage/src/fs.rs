@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use triune_common::{Error, ErrorKind};
+use url::Url;
 
 pub use real::RealFs;
 pub use sim::{Faults, SimFs};
@@ -66,6 +67,18 @@ pub trait StorageFs: Debug + Send + Sync {
 
     /// The bytes of a file that does not change any more.
     fn map(&self, path: &Path) -> io::Result<MappedBytes>;
+
+    /// Where a path is when that is not on this machine. All files are then seen through this value, those that
+    /// Lance writes too.
+    fn url(&self, _path: &Path) -> Option<Url> {
+        None
+    }
+
+    /// Errors when another process may have become the writer. To be asked between listing what is to be removed and
+    /// removing it: what is in the list was there before that process began.
+    fn confirm(&self) -> io::Result<()> {
+        Ok(())
+    }
 
     /// Exactly `len` bytes from `offset` on; `UnexpectedEof` when the file is shorter.
     fn read_exact_at(&self, path: &Path, offset: u64, len: usize) -> io::Result<Vec<u8>> {

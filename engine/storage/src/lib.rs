@@ -17,6 +17,7 @@ pub mod fs;
 pub mod hot;
 pub mod key;
 pub mod lock;
+pub mod place;
 pub mod seal;
 pub mod stamp;
 pub mod store;

@@ -37,6 +37,11 @@ impl Holder {
         Self { pid: std::process::id(), host: host_name(), since: clock.now() }
     }
 
+    /// What this machine calls itself.
+    pub(crate) fn host() -> String {
+        host_name()
+    }
+
     /// The error for another one who wants to write.
     pub fn in_the_way(&self, place: &str) -> Error {
         Error::new(ErrorKind::Unavailable, format!("the database at {place} is open for writing by {self}"))
@@ -62,6 +67,11 @@ impl WriterLock {
     ///
     /// Errors: `Unavailable`, naming the holder, when somebody has it, this process included.
     pub fn acquire(folder: &Path, clock: &dyn Clock) -> Result<Self> {
+        Self::acquire_named(folder, &folder.display().to_string(), clock)
+    }
+
+    /// The same for a database that is elsewhere: `place` is its name in messages.
+    pub(crate) fn acquire_named(folder: &Path, place: &str, clock: &dyn Clock) -> Result<Self> {
         let path = folder.join(LOCK_FILE);
         let failed = |e: io::Error| io_error("lock", &path, &e);
         let mut file = OpenOptions::new()
@@ -73,10 +83,9 @@ impl WriterLock {
             .map_err(failed)?;
         if !try_lock(&file).map_err(failed)? {
             let mut text = String::new();
-            let place = folder.display().to_string();
             return Err(
                 match file.read_to_string(&mut text).map(|_| serde_json::from_str::<Holder>(&text)) {
-                    Ok(Ok(holder)) => holder.in_the_way(&place),
+                    Ok(Ok(holder)) => holder.in_the_way(place),
                     // The holder is about to write its name.
                     _ => Error::new(
                         ErrorKind::Unavailable,

@@ -24,6 +24,7 @@ mod maintenance;
 mod optimize;
 mod provider;
 mod recovery;
+mod remote;
 mod schema;
 mod shared;
 mod state;
@@ -57,6 +58,7 @@ use crate::table::TableDef;
 use commit::CommitRequest;
 use committer::{Committer, Request};
 use driver::Driver;
+use remote::Remote;
 use shared::{Place, Shared};
 use version::Counters;
 
@@ -68,6 +70,8 @@ use version::Counters;
 pub struct Store {
     shared: Arc<Shared>,
     driver: Driver,
+    /// Given back when the committer has ended.
+    right: Option<remote::Returned>,
     next_table: AtomicU64,
     keeper: Mutex<Option<tokio::task::JoinHandle<()>>>,
     indexer: Mutex<Option<indexes::Indexer>>,
@@ -103,6 +107,7 @@ impl Store {
         Ok(Arc::new(Self {
             shared,
             driver,
+            right: None,
             next_table: AtomicU64::new(1),
             keeper: Mutex::default(),
             indexer: Mutex::default(),
@@ -122,6 +127,7 @@ impl Store {
         Ok(Arc::new(Self {
             shared,
             driver,
+            right: None,
             next_table,
             keeper: Mutex::default(),
             indexer: Mutex::default(),
@@ -225,7 +231,7 @@ impl Store {
 fn empty_table(def: TableDef, place: Option<&Place>) -> Result<TableVersion> {
     let base = match place {
         Some(place) => {
-            Some(Base::empty(&place.base_table(&def, def.revision)?, BaseState::empty(place.rng.as_ref()))?)
+            Some(Base::empty(&place.base_table(&def, def.revision)?, place.empty_base())?)
         }
         None => None,
     };
@@ -244,6 +250,17 @@ fn empty_table(def: TableDef, place: Option<&Place>) -> Result<TableVersion> {
 }
 
 impl Place {
+    /// The state of a base without rows.
+    fn empty_base(&self) -> BaseState {
+        self.own_files(BaseState::empty(self.rng.as_ref()))
+    }
+
+    /// A state whose next files have names that no other writer gives.
+    fn own_files(&self, base: BaseState) -> BaseState {
+        let first = self.remote.as_ref().map_or(0, Remote::first_file);
+        BaseState { next_file: base.next_file.max(first), ..base }
+    }
+
     /// Where the rows of a table are since a revision: `tables/7`, and `tables/7.3` after an ALTER that rewrote it.
     fn base_table(&self, def: &TableDef, rows_revision: u64) -> Result<Arc<BaseTable>> {
         let name = match rows_revision {

@@ -18,7 +18,13 @@ impl BaseTable {
         let mut versions: Vec<u64> = keep.iter().filter_map(|s| s.lance_version).collect();
         versions.sort_unstable();
         versions.dedup();
-        let mut freed = self.lance.remove_unreferenced(&self.url, &versions, building).await?;
+        let mut freed = if self.url.scheme() == "file" {
+            self.lance.remove_unreferenced(&self.url, &versions, building).await?
+        } else {
+            let needless = self.lance.unreferenced(&self.url, &versions, building).await?;
+            self.fs.confirm().map_err(|e| self.io("clean", &self.folder, &e))?;
+            self.lance.remove_objects(&self.url, needless).await?
+        };
         let needed: HashSet<&str> = keep.iter().flat_map(BaseState::files).collect();
         let failed = |doing: &str, path: &std::path::Path, e: &std::io::Error| self.io(doing, path, e);
         let names = match self.fs.list(&self.folder) {

@@ -29,7 +29,7 @@ use super::version::Snapshot;
 use crate::fs::io_error;
 use crate::stamp::{CommitTs, TableId};
 use crate::wal::record::Record;
-use crate::wal::{SegmentId, Wal};
+use crate::wal::SegmentId;
 
 /// One commit that changed a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,6 +100,19 @@ pub(super) fn keep(
     Ok(kept.iter().map(|s| SegmentId(s.first_segment)).min())
 }
 
+/// Forgets all older states: the log that they need is gone.
+pub(super) fn forget(place: &Place) -> Result<()> {
+    let folder = folder(place);
+    let failed = |doing: &str, e: std::io::Error| io_error(doing, &folder, &e);
+    if !place.fs.exists(&folder).map_err(|e| failed("read", e))? {
+        return Ok(());
+    }
+    for name in place.fs.list(&folder).map_err(|e| failed("read", e))? {
+        place.fs.remove(&folder.join(name)).map_err(|e| failed("empty", e))?;
+    }
+    Ok(())
+}
+
 impl Store {
     /// The table as it was at the latest commit not after `at`.
     ///
@@ -146,7 +159,7 @@ impl Store {
             )));
         };
         let first = SegmentId(state.first_segment.max(1));
-        let replay = Wal::open_read_only(&place.fs, &place.folder.join("wal"), first)?;
+        let replay = place.read_log(state, first)?;
         let Recovered { version, .. } = recover(place, state, vec![def], replay, at).await?;
         let then = Snapshot { ts: at, version: Arc::clone(&version), _pin: pin };
         let table = Arc::clone(version.table(table)?);
@@ -164,9 +177,8 @@ impl Store {
         let first = first_segment(place, &state)?;
         let (_, version) = self.shared.current();
         let schema = version.table(table)?.def.stored_schema();
-        let dir = place.folder.join("wal");
         let mut found = Vec::new();
-        for frame in Wal::open_read_only(&place.fs, &dir, first)? {
+        for frame in place.read_log(&state, first)? {
             let (_, bytes) = frame?;
             let schema_of = |id: TableId, _| (id == table).then(|| Arc::clone(&schema));
             match Record::decode(&bytes, &schema_of) {

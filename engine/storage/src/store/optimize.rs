@@ -101,14 +101,22 @@ impl Store {
         let folder = place.folder.join("tables");
         let failed =
             |doing: &str, path: &std::path::Path, e: std::io::Error| crate::fs::io_error(doing, path, &e);
-        if !folder.exists() {
+        let elsewhere = place.fs.url(&folder).is_some();
+        if !elsewhere && !folder.exists() {
             return Ok(true);
         }
-        // Lance writes beside the storage's file system: the real one is asked.
-        let entries = std::fs::read_dir(&folder).map_err(|e| failed("list", &folder, e))?;
+        // On a local disk Lance writes beside the storage's file system: the real one is asked.
+        let entries: Vec<PathBuf> = if elsewhere {
+            let names = place.fs.list(&folder).map_err(|e| failed("list", &folder, e))?;
+            place.fs.confirm().map_err(|e| failed("clean", &folder, e))?;
+            names.iter().map(|n| folder.join(n)).collect()
+        } else {
+            let entries = std::fs::read_dir(&folder).map_err(|e| failed("list", &folder, e))?;
+            let paths = entries.map(|e| e.map(|e| e.path()).map_err(|e| failed("list", &folder, e)));
+            paths.collect::<Result<_>>()?
+        };
         let mut clean = true;
-        for entry in entries {
-            let path = entry.map_err(|e| failed("list", &folder, e))?.path();
+        for path in entries {
             let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
             let (id, revision) = name.split_once('.').unwrap_or((name, "1"));
             if id != table.to_string() || revision.parse::<u64>().is_err() {
@@ -119,7 +127,7 @@ impl Store {
                 continue;
             }
             place.fs.remove_dir_all(&path).map_err(|e| failed("remove", &path, e))?;
-            if path.exists() {
+            if !elsewhere && path.exists() {
                 std::fs::remove_dir_all(&path).map_err(|e| failed("remove", &path, e))?;
             }
         }

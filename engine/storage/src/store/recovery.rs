@@ -6,11 +6,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use triune_common::{Error, ErrorKind, Result};
+use triune_common::{Clock, Error, ErrorKind, Result};
 
 use super::committer::{Committer, apply};
 use super::driver::Driver;
 use super::history;
+use super::maintenance::Limits;
+use super::remote::Remote;
 use super::shared::{Place, Shared};
 use super::state::{State, TableState};
 use super::version::{Counters, DbVersion, IdentityCounter, TableVersion};
@@ -19,12 +21,33 @@ use crate::lock::WriterLock;
 use crate::stamp::{CommitTs, TableId};
 use crate::table::TableDef;
 use crate::wal::record::{BaseRecord, Record};
-use crate::wal::{Position, SegmentId, Wal};
+use crate::wal::{Log, Position, Replay, SegmentId, Wal};
 
 /// How often a read-only opening starts anew when the writer publishes meanwhile.
 const ATTEMPTS: usize = 5;
 
+/// With what a store begins to work.
+pub(super) struct Start {
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) limits: Limits,
+    pub(super) thread: bool,
+    pub(super) definitions: Vec<TableDef>,
+    pub(super) lock: Option<WriterLock>,
+}
+
 impl Store {
+    /// Reads what others have published and committed since this read-only store was opened; snapshots that were
+    /// taken before stay as they are. Does nothing for a store that is open for writing or in memory.
+    ///
+    /// Errors: those of opening; what was visible stays visible then.
+    pub async fn refresh(&self, definitions: &[TableDef]) -> Result<()> {
+        let (Some(place), Some(_)) = (&self.shared.place, &self.read_only) else { return Ok(()) };
+        let _bases = self.shared.bases.lock().await;
+        let Recovered { version, last, .. } = read_now(place, definitions).await?;
+        self.shared.show(last, &version);
+        Ok(())
+    }
+
     /// Opens a database's storage for writing, making it if it is new.
     ///
     /// Errors: unavailable when another process writes it (named in the message); data, with file and place,
@@ -32,29 +55,44 @@ impl Store {
     pub async fn open(options: StoreOptions) -> Result<Arc<Self>> {
         let StoreOptions { fs, folder, lance, clock, rng, definitions, limits, thread } = options;
         let lock = WriterLock::acquire(&folder, clock.as_ref())?;
-        let place = Place { fs, folder, lance, rng };
+        let place = Place { fs, folder, lance, rng, remote: None };
         let state = State::load(place.fs.as_ref(), &place.folder)?;
         let first = history::first_segment(&place, &state)?;
         let (fs, dir) = (Arc::clone(&place.fs), place.folder.join("wal"));
         let (wal, replay) =
             if state.is_new { Wal::create(fs, &dir, first)? } else { Wal::open(fs, &dir, first)? };
+        let start = Start { clock, limits, thread, definitions, lock: Some(lock) };
+        Self::start(place, &state, start, Box::new(wal), replay).await
+    }
+
+    /// Recovers and begins to work.
+    pub(super) async fn start(
+        place: Place,
+        state: &State,
+        start: Start,
+        log: Box<dyn Log>,
+        replay: Replay,
+    ) -> Result<Arc<Self>> {
+        let Start { clock, limits, thread, definitions, lock } = start;
         let Recovered { version, last, next_table } =
-            recover(&place, &state, definitions, replay, CommitTs::MAX).await?;
+            recover(&place, state, definitions, replay, CommitTs::MAX).await?;
+        let right = place.remote.as_ref().and_then(Remote::returned);
         let shared = Arc::new(Shared::new(clock, Some(place), limits, last, Arc::clone(&version)));
         for (id, table) in &version.tables {
             if let Some(base) = &table.base {
                 shared.track(*id, base);
             }
         }
-        let committer = Committer::new(Arc::clone(&shared), Some(Box::new(wal)), version, last);
+        let committer = Committer::new(Arc::clone(&shared), Some(log), version, last);
         let driver = if thread { Driver::thread(committer)? } else { Driver::inline(committer) };
         let store = Arc::new(Self {
             shared,
             driver,
+            right,
             next_table: AtomicU64::new(next_table),
             keeper: parking_lot::Mutex::default(),
             indexer: parking_lot::Mutex::default(),
-            _lock: Some(lock),
+            _lock: lock,
             read_only: None,
         });
         if thread {
@@ -67,24 +105,17 @@ impl Store {
     /// process may go on writing, which is not seen until the storage is opened again.
     pub async fn open_read_only(options: StoreOptions) -> Result<Arc<Self>> {
         let StoreOptions { fs, folder, lance, clock, rng, definitions, limits, .. } = options;
-        let place = Place { fs, folder, lance, rng };
-        let mut attempt = 1;
-        let (state, recovered) = loop {
-            let state = State::load(place.fs.as_ref(), &place.folder)?;
-            match read(&place, &state, &definitions).await {
-                Ok(recovered) => break (state, recovered),
-                // The writer has removed what this state names, and published another one.
-                Err(e) => {
-                    let newer = State::load(place.fs.as_ref(), &place.folder)?;
-                    if attempt == ATTEMPTS || newer.checkpoint == state.checkpoint {
-                        return Err(e);
-                    }
-                    attempt += 1;
-                }
-            }
-        };
-        let Recovered { version, last, next_table } = recovered;
-        drop(state);
+        let place = Place { fs, folder, lance, rng, remote: None };
+        Self::start_reading(place, clock, limits, &definitions).await
+    }
+
+    pub(super) async fn start_reading(
+        place: Place,
+        clock: Arc<dyn Clock>,
+        limits: Limits,
+        definitions: &[TableDef],
+    ) -> Result<Arc<Self>> {
+        let Recovered { version, last, next_table } = read_now(&place, definitions).await?;
         let shared = Arc::new(Shared::new(clock, Some(place), limits, last, Arc::clone(&version)));
         let driver = Driver::inline(Committer::new(Arc::clone(&shared), None, version, last));
         let why = Error::new(ErrorKind::Permission, "the database is open read-only")
@@ -92,6 +123,7 @@ impl Store {
         Ok(Arc::new(Self {
             shared,
             driver,
+            right: None,
             next_table: AtomicU64::new(next_table),
             keeper: parking_lot::Mutex::default(),
             indexer: parking_lot::Mutex::default(),
@@ -101,14 +133,27 @@ impl Store {
     }
 }
 
-async fn read(place: &Place, state: &State, definitions: &[TableDef]) -> Result<Recovered> {
-    let dir = place.folder.join("wal");
-    let there = place.fs.exists(&dir).map_err(|e| crate::fs::io_error("read", &dir, &e))?;
-    if state.is_new && !there {
-        return recover(place, state, definitions.to_vec(), std::iter::empty(), CommitTs::MAX).await;
+/// What is there now, beside a writer.
+async fn read_now(place: &Place, definitions: &[TableDef]) -> Result<Recovered> {
+    let mut attempt = 1;
+    loop {
+        let state = State::load(place.fs.as_ref(), &place.folder)?;
+        match read(place, &state, definitions).await {
+            Ok(recovered) => return Ok(recovered),
+            // The writer has removed what this state names, and published another one.
+            Err(e) => {
+                let newer = State::load(place.fs.as_ref(), &place.folder)?;
+                if attempt == ATTEMPTS || newer.to_json()? == state.to_json()? {
+                    return Err(e);
+                }
+                attempt += 1;
+            }
+        }
     }
-    let first = SegmentId(state.first_segment.max(1));
-    let replay = Wal::open_read_only(&place.fs, &dir, first)?;
+}
+
+async fn read(place: &Place, state: &State, definitions: &[TableDef]) -> Result<Recovered> {
+    let replay = place.read_log(state, SegmentId(state.first_segment.max(1)))?;
     recover(place, state, definitions.to_vec(), replay, CommitTs::MAX).await
 }
 
@@ -177,7 +222,7 @@ async fn open_table(place: &Place, def: TableDef, state: &State) -> Result<Table
     let TableState { def: known, rows_revision, applied, base, next_rid, identities } = published;
     // A change of the schema publishes the storage first.
     let def = if known.is_newer_than(&def) { known.clone() } else { def };
-    let base = base.clone().open(&place.base_table(&def, *rows_revision)?).await?;
+    let base = place.own_files(base.clone()).open(&place.base_table(&def, *rows_revision)?).await?;
     let counters = Counters::default();
     counters.next_rid.store(*next_rid, Ordering::Relaxed);
     *counters.identities.lock() =

@@ -27,7 +27,7 @@ use super::Store;
 use super::checkpoint::store_state;
 use super::provider::StoreProvider;
 use super::version::{Snapshot, TableVersion};
-use crate::base::{AppendOptions, Base, BaseState};
+use crate::base::{AppendOptions, Base};
 use crate::hot::VisibleBatch;
 use crate::stamp::CommitTs;
 use crate::table::TableDef;
@@ -123,7 +123,7 @@ impl Store {
         let old = Arc::clone(snapshot.version.table(def.id)?);
         let revision = def.revision;
         let table = place.base_table(&def, revision)?;
-        let empty = Base::empty(&table, BaseState::empty(place.rng.as_ref()))?;
+        let empty = Base::empty(&table, place.empty_base())?;
         let rows = changed_rows(&old, snapshot, &def, value)?;
         let options = AppendOptions { checkpoint: applied, settle: applied };
         let base = empty.append(rows, options).await?;

@@ -12,6 +12,7 @@ use triune_lance::LanceStore;
 
 use super::indexes::IndexWork;
 use super::maintenance::{Gauge, Limits};
+use super::remote::Remote;
 use super::version::{DbVersion, Pins, Snapshot};
 use crate::base::Base;
 use crate::fs::StorageFs;
@@ -50,6 +51,8 @@ pub(super) struct Place {
     pub(super) folder: PathBuf,
     pub(super) lance: Arc<LanceStore>,
     pub(super) rng: Arc<dyn Rng>,
+    /// What there is besides, when the folder is in an object store.
+    pub(super) remote: Option<Remote>,
 }
 
 /// The visible timestamp and the version that belongs to it; read and changed together.

@@ -11,6 +11,7 @@ use triune_common::{Error, Result};
 
 use crate::base::BaseState;
 use crate::fs::{StorageFs, io_error};
+use crate::place::LogName;
 use crate::stamp::{CommitTs, TableId};
 use crate::table::TableDef;
 
@@ -29,6 +30,15 @@ pub(super) struct State {
     /// Numbers below were given to tables.
     pub(super) next_table: u64,
     pub(super) tables: BTreeMap<TableId, TableState>,
+    /// Of the writer, on object stores: see [`crate::place`].
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) epoch: u64,
+    /// The database's own name, on object stores.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) database: Option<String>,
+    /// Where the commits after the checkpoint are, on object stores; `None` there: nowhere, there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) log: Option<LogName>,
     /// Nothing has been published yet.
     #[serde(skip)]
     pub(super) is_new: bool,
@@ -55,30 +65,34 @@ impl State {
     pub(super) fn load(fs: &dyn StorageFs, folder: &Path) -> Result<Self> {
         let path = folder.join(DOCUMENT);
         if !fs.exists(&path).map_err(|e| io_error("read", &path, &e))? {
-            return Ok(Self {
-                format: FORMAT,
-                next_table: 1,
-                first_segment: 1,
-                is_new: true,
-                ..Self::default()
-            });
+            return Ok(Self::of_new());
         }
         Self::load_from(fs, &path)
     }
 
+    /// The state of a new database.
+    pub(super) fn of_new() -> Self {
+        Self { format: FORMAT, next_table: 1, first_segment: 1, is_new: true, ..Self::default() }
+    }
+
     /// A state from its file.
     pub(super) fn load_from(fs: &dyn StorageFs, path: &Path) -> Result<Self> {
+        let bytes = fs.read(path).map_err(|e| io_error("read", path, &e))?;
+        Self::parse(&bytes, path)
+    }
+
+    /// A state from the contents of its file.
+    pub(super) fn parse(bytes: &[u8], path: &Path) -> Result<Self> {
         #[derive(Deserialize)]
         struct Head {
             format: u32,
         }
         let named = path.display();
-        let bytes = fs.read(path).map_err(|e| io_error("read", path, &e))?;
         let damaged = |e: serde_json::Error| {
             Error::data(format!("{named} is damaged: {e}"))
                 .with_hint("restore it from a backup of the database's folder; nothing was changed")
         };
-        let head: Head = serde_json::from_slice(&bytes).map_err(damaged)?;
+        let head: Head = serde_json::from_slice(bytes).map_err(damaged)?;
         if head.format > FORMAT {
             let format = head.format;
             return Err(Error::unsupported(format!(
@@ -86,7 +100,7 @@ impl State {
             ))
             .with_hint("open the database with a newer triune"));
         }
-        serde_json::from_slice(&bytes).map_err(damaged)
+        serde_json::from_slice(bytes).map_err(damaged)
     }
 
     /// Publishes the state; durable when this returns.
@@ -94,9 +108,13 @@ impl State {
         self.store_to(fs, &folder.join(DOCUMENT))
     }
 
+    pub(super) fn to_json(&self) -> Result<Vec<u8>> {
+        serde_json::to_vec_pretty(self)
+            .map_err(|e| Error::internal(format!("the storage's state cannot be written as JSON: {e}")))
+    }
+
     pub(super) fn store_to(&self, fs: &dyn StorageFs, path: &Path) -> Result<()> {
-        let bytes = serde_json::to_vec_pretty(self)
-            .map_err(|e| Error::internal(format!("the storage's state cannot be written as JSON: {e}")))?;
+        let bytes = self.to_json()?;
         fs.write_atomic(path, &bytes).map_err(|e| io_error("write", path, &e))
     }
 
@@ -104,4 +122,9 @@ impl State {
     pub(super) fn latest(&self) -> CommitTs {
         self.tables.values().map(|t| t.applied).max().unwrap_or_default().max(self.checkpoint)
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }

@@ -20,77 +20,34 @@
 //! goes on. Everything else is tried again; the object that is found under its number then tells whether an
 //! earlier try arrived. When the store stays silent, nobody knows, and the log is poisoned.
 
-mod claim;
-
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
-use tokio::runtime::Handle;
+use object_store::{ObjectMeta, ObjectStoreExt, PutMode, PutOptions};
 use triune_common::{Error, ErrorKind, Result};
 
 use super::frame::{SEGMENT_HEADER, SegmentHeader, encode_frame};
 use super::replay::Waiting;
 use super::{Log, Replay, SegmentId, WalError, check_lengths, missing};
-use crate::lock::Holder;
-use claim::WriterClaim;
-
-pub use claim::Claim;
-
-/// How often a PUT is tried, and the pause after the first failure; each later pause is twice as long.
-const ATTEMPTS: u32 = 6;
-const FIRST_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 50 });
+use crate::place::{ATTEMPTS, FIRST_PAUSE, ObjectPlace, Right, again, fenced};
 
 /// How many objects are read or removed at the same time.
 const PARALLEL: usize = 8;
 
-/// Where a log is.
-#[derive(Debug, Clone)]
-pub struct ObjectLogPlace {
-    pub store: Arc<dyn ObjectStore>,
-    /// The database's folder in the store.
-    pub prefix: Path,
-    /// The database's URL, for messages.
-    pub name: String,
-}
-
-impl ObjectLogPlace {
+impl ObjectPlace {
     fn segment(&self, segment: SegmentId) -> Path {
         self.prefix.clone().join("wal").join(segment.file_name())
-    }
-
-    fn error(&self, doing: &str, path: &Path, e: object_store::Error) -> Error {
-        use object_store::Error as E;
-        let kind = match &e {
-            E::PermissionDenied { .. } | E::Unauthenticated { .. } => ErrorKind::Permission,
-            E::NotFound { .. } => ErrorKind::NotFound,
-            E::NotImplemented { .. } | E::NotSupported { .. } => ErrorKind::Unsupported,
-            _ => ErrorKind::Unavailable,
-        };
-        Error::new(kind, format!("cannot {doing} {path} of the database at {}: {e}", self.name))
-            .with_source(e)
-    }
-
-    async fn get(&self, path: &Path) -> Result<Bytes> {
-        let got = self.store.get(path).await.map_err(|e| self.error("read", path, e))?;
-        got.bytes().await.map_err(|e| self.error("read", path, e))
     }
 
     /// All segments with their sizes.
     async fn segments(&self) -> Result<BTreeMap<SegmentId, u64>> {
         let folder = self.prefix.clone().join("wal");
-        let mut found = BTreeMap::new();
-        let mut list = self.store.list(Some(&folder));
-        while let Some(object) = list.try_next().await.map_err(|e| self.error("list", &folder, e))? {
-            if let Some(segment) = object.location.filename().and_then(SegmentId::of_file_name) {
-                found.insert(segment, object.size);
-            }
-        }
-        Ok(found)
+        let list = || async { self.store.list(Some(&folder)).try_collect::<Vec<_>>().await };
+        let objects = again(list).await.map_err(|e| self.error("list", &folder, e))?;
+        let segment = |o: &ObjectMeta| o.location.filename().and_then(SegmentId::of_file_name);
+        Ok(objects.iter().filter_map(|o| Some((segment(o)?, o.size))).collect())
     }
 
     /// The frames of the segments from `first` on, which must be without a gap.
@@ -118,14 +75,10 @@ impl ObjectLogPlace {
 }
 
 /// A log of which each sync is one object.
-///
-/// The calls of [`Log`] wait for the store on the runtime that the log was opened with, which must have threads of
-/// its own: make them from another thread, never from one of the runtime's.
 #[derive(Debug)]
 pub struct ObjectWal {
-    place: ObjectLogPlace,
-    runtime: Handle,
-    claim: WriterClaim,
+    place: ObjectPlace,
+    epoch: u64,
     /// The object that the next sync puts.
     segment: SegmentId,
     /// Its bytes so far; empty without a frame.
@@ -135,30 +88,24 @@ pub struct ObjectWal {
 }
 
 impl ObjectWal {
-    /// Claims the log for this writer and reads it from `first` on, the first segment that is needed. A log that
-    /// has no segment begins with `first`.
+    /// Puts this writer's fence and reads the log from `first` on, the first segment that is needed. A log that has
+    /// no segment begins with `first`.
     ///
-    /// Errors: `Unavailable`, naming the holder, when somebody has claimed and not released it and `claim` is
-    /// [`Claim::IfFree`]; `Data` for a missing segment. Damage is found by [`Replay`], which is to be read to
-    /// its end before anything is appended.
-    pub async fn open(
-        place: ObjectLogPlace,
-        first: SegmentId,
-        claim: Claim,
-        holder: Holder,
-    ) -> Result<(Self, Replay)> {
-        let claim = claim::claim(&place, claim, holder).await?;
+    /// Errors: unavailable when another writer has taken over since `right` was claimed; data for a missing segment.
+    /// Damage is found by [`Replay`], which is to be read to its end before anything is appended.
+    pub async fn open(place: ObjectPlace, first: SegmentId, right: &Right) -> Result<(Self, Replay)> {
+        let epoch = right.epoch();
         // Whatever the writer before puts from here on, it puts before the fence, and it is seen.
         let mut sizes = place.segments().await?;
         let mut fence = sizes.last_key_value().map_or(first, |(last, _)| last.next()).max(first);
         loop {
-            let header = SegmentHeader { segment: fence, previous: 0, epoch: claim.epoch }.encode();
+            let header = SegmentHeader { segment: fence, previous: 0, epoch }.encode();
             match put_new(&place, fence, header.into()).await {
                 Ok(Put::Done) => break,
                 Ok(Put::Taken(other)) => {
-                    let epoch = SegmentHeader::decode(&other, fence).map(|h| h.epoch);
-                    if epoch.is_ok_and(|epoch| epoch > claim.epoch) {
-                        return Err(claim::fenced(&place).await);
+                    let theirs = SegmentHeader::decode(&other, fence).map(|h| h.epoch);
+                    if theirs.is_ok_and(|theirs| theirs > epoch) {
+                        return Err(fenced(&place).await);
                     }
                     sizes.insert(fence, other.len() as u64);
                     fence = fence.next();
@@ -168,20 +115,12 @@ impl ObjectWal {
         }
         sizes.insert(fence, SEGMENT_HEADER);
         let replay = place.replay(first, &sizes).await?;
-        let wal = Self {
-            place,
-            runtime: Handle::current(),
-            claim,
-            segment: fence.next(),
-            staged: Vec::new(),
-            sizes,
-            poisoned: None,
-        };
-        Ok((wal, replay))
+        let segment = fence.next();
+        Ok((Self { place, epoch, segment, staged: Vec::new(), sizes, poisoned: None }, replay))
     }
 
     /// Reads the log from `first` on and changes nothing. Every frame that is handed out is durable.
-    pub async fn open_read_only(place: &ObjectLogPlace, first: SegmentId) -> Result<Replay> {
+    pub async fn open_read_only(place: &ObjectPlace, first: SegmentId) -> Result<Replay> {
         let sizes = place.segments().await?;
         place.replay(first, &sizes).await
     }
@@ -204,7 +143,7 @@ impl Log for ObjectWal {
         self.check()?;
         check_lengths(payloads)?;
         if self.staged.is_empty() && !payloads.is_empty() {
-            let header = SegmentHeader { segment: self.segment, previous: 0, epoch: self.claim.epoch };
+            let header = SegmentHeader { segment: self.segment, previous: 0, epoch: self.epoch };
             self.staged = header.encode();
         }
         for payload in payloads {
@@ -221,16 +160,21 @@ impl Log for ObjectWal {
         }
         let bytes = Bytes::from(std::mem::take(&mut self.staged));
         let len = bytes.len() as u64;
-        match self.runtime.block_on(put_new(&self.place, self.segment, bytes)) {
+        let (place, segment) = (self.place.clone(), self.segment);
+        let put = self.place.io.wait(async move {
+            match put_new(&place, segment, bytes).await {
+                Ok(Put::Taken(_)) => Err(WalError::Poisoned(fenced(&place).await)),
+                done => done,
+            }
+        });
+        let put = put.unwrap_or_else(|e| Err(WalError::Poisoned(Error::internal(e.to_string()))));
+        match put {
             Ok(Put::Done) => {
                 self.sizes.insert(self.segment, len);
                 self.segment = self.segment.next();
                 Ok(())
             }
-            Ok(Put::Taken(_)) => {
-                let error = self.runtime.block_on(claim::fenced(&self.place));
-                Err(self.poison(error))
-            }
+            Ok(Put::Taken(_)) => Err(self.poison(Error::internal("a segment of another writer was not met"))),
             Err(WalError::RolledBack(e)) => Err(WalError::RolledBack(e)),
             Err(WalError::Poisoned(e)) => Err(self.poison(e)),
         }
@@ -245,8 +189,9 @@ impl Log for ObjectWal {
         // Fences stay: see the module's documentation.
         let needless: Vec<SegmentId> =
             self.sizes.range(..first).filter(|(_, len)| **len > SEGMENT_HEADER).map(|(s, _)| *s).collect();
-        let place = &self.place;
-        let removed = self.runtime.block_on(
+        let place = self.place.clone();
+        let removed = self.place.io.wait(async move {
+            let place = &place;
             futures::stream::iter(needless)
                 .map(|segment| async move {
                     let path = place.segment(segment);
@@ -256,8 +201,10 @@ impl Log for ObjectWal {
                     }
                 })
                 .buffer_unordered(PARALLEL)
-                .collect::<Vec<Result<SegmentId>>>(),
-        );
+                .collect::<Vec<Result<SegmentId>>>()
+                .await
+        });
+        let removed = removed.map_err(|e| Error::internal(e.to_string()))?;
         let mut failed = None;
         for one in removed {
             match one {
@@ -277,11 +224,6 @@ impl Log for ObjectWal {
     fn segment(&self) -> SegmentId {
         self.segment
     }
-
-    fn close(&mut self) -> Result<(), WalError> {
-        self.sync()?;
-        self.runtime.block_on(self.claim.release(&self.place)).map_err(WalError::RolledBack)
-    }
 }
 
 /// What became of an object that was to be new.
@@ -295,7 +237,7 @@ enum Put {
 /// Puts a segment under a number that must be free, again and again while the store does not answer.
 ///
 /// Errors: `RolledBack` when it is certain that the object is not there, `Poisoned` when nobody knows.
-async fn put_new(place: &ObjectLogPlace, segment: SegmentId, bytes: Bytes) -> Result<Put, WalError> {
+async fn put_new(place: &ObjectPlace, segment: SegmentId, bytes: Bytes) -> Result<Put, WalError> {
     use object_store::Error as E;
     let path = place.segment(segment);
     let mut pause = FIRST_PAUSE;

@@ -44,6 +44,11 @@ impl Replay {
         Self { waiting, current: None, segment: SegmentId(0), previous: 0 }
     }
 
+    /// Of a log that does not exist.
+    pub(crate) fn nothing() -> Self {
+        Self::new(VecDeque::new())
+    }
+
     fn step(&mut self) -> Result<Option<(Position, Vec<u8>)>> {
         loop {
             if self.current.is_none() && !self.open_next()? {
