@@ -23,8 +23,8 @@
 //!   optimizer          │   the search gives out only the columns that are asked for
 //!                      ▼
 //!  physical plan    VectorTopKExec: mode=final            or, with an index of the table,
-//!                    CoalescePartitionsExec               VectorTopKExec: mode=final
-//!                     VectorTopKExec: mode=partial         LanceAnnExec
+//!                    CoalescePartitionsExec               IndexSearchExec, see `access`
+//!                     VectorTopKExec: mode=partial
 //!                      DataSourceExec
 //! ```
 //!
@@ -45,13 +45,14 @@
 //! Rows whose vector is NULL, or whose distance is not a number (a zero vector under cosine), are not
 //! results. Which of several rows with the same distance at the k-th place is returned is not defined.
 //!
-//! `ORDER BY embedding <=> $1 LIMIT k` runs on the same operators ([`order_by`]), compares every row and
-//! keeps what SQL says of it: all conditions first, rows without a distance last.
+//! `ORDER BY embedding <=> $1 LIMIT k` runs on the same operators ([`order_by`]) and keeps what SQL says of
+//! it: all conditions first, rows without a distance last. With an index its rows are as near as those of a
+//! search; [`settings`] has the way back to comparing every row.
 
+mod access;
 pub mod analyzer;
 pub mod desugar;
 pub mod fuse;
-mod lance;
 pub mod late;
 pub mod lateral;
 pub mod marker;
@@ -59,6 +60,7 @@ pub mod narrow;
 pub mod node;
 pub mod order_by;
 pub mod planner;
+pub mod settings;
 pub mod spec;
 pub mod topk;
 mod vectors;
@@ -79,6 +81,7 @@ pub use narrow::NarrowSearchRule;
 pub use node::VectorSearchNode;
 pub use order_by::OrderByDistanceRule;
 pub use planner::VectorSearchPlanner;
+pub use settings::{SearchMode, SearchSettings};
 pub use spec::SearchSpec;
 pub use topk::VectorTopKExec;
 

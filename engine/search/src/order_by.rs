@@ -6,7 +6,7 @@
 //!
 //! after   Projection: d.id, d.e
 //!           Sort: __distance ASC NULLS LAST, fetch=10
-//!             VectorSearch: column=d.e, metric=cosine, k=10, exact=true, query=q
+//!             VectorSearch: column=d.e, metric=cosine, k=10, query=q
 //!               TableScan: d [id, e]
 //!
 //! before  Sort: distance ASC NULLS LAST, fetch=10
@@ -15,13 +15,15 @@
 //!
 //! after   Sort: distance ASC NULLS LAST, fetch=10
 //!           Projection: d.id, __distance AS distance
-//!             VectorSearch: column=d.e, metric=cosine, k=10, exact=true, query=q
+//!             VectorSearch: column=d.e, metric=cosine, k=10, query=q
 //!               TableScan: d [id, e]
 //! ```
 //!
 //! DataFusion's top-k computes the same distances and holds on to whole batches, vectors included, until
 //! twenty of them are referred to: 250 MB for 384 dimensions. The search keeps k rows of what is asked
-//! for. The answer is the same: every row compared, rows without a distance last (NaN, then NULL).
+//! for. The answer is the same: rows without a distance last (NaN, then NULL), every row compared unless an
+//! index of the table is used (see [`crate::settings`]); then the rows are the nearest that the index finds,
+//! and where it cannot fill k rows that have a distance, every row is compared.
 //!
 //! *Fires* when the sort has a fetch and one key, ascending with NULLs last, that is a distance function
 //! of ours between a column and a query of the same type without columns. *Does not fire* with further
@@ -140,7 +142,7 @@ fn search_of(expr: &Expr, input: &Arc<LogicalPlan>, k: usize) -> Result<Option<V
         name.push('_');
     }
     let spec =
-        SearchSpec { k, metric, nprobes: None, refine_factor: None, exact: true, missing: Missing::Last };
+        SearchSpec { k, metric, nprobes: None, refine_factor: None, exact: false, missing: Missing::Last };
     VectorSearchNode::try_new(Arc::clone(input), column.clone(), query.clone(), spec, (None, name)).map(Some)
 }
 

@@ -2,7 +2,7 @@
 //!
 //! | rows searched | plan |
 //! |---|---|
-//! | a Lance table whose column has an index for the metric, `exact` not asked for | `LanceAnnExec` below a final `VectorTopKExec` |
+//! | a table whose column has an index for the metric, `exact` not asked for | `IndexSearchExec`, see [`crate::access`] |
 //! | the same for each row of another relation | `LateralTopKExec` |
 //! | anything else | a partial and a final `VectorTopKExec`: every row is compared |
 
@@ -16,10 +16,11 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 use triune_common::Error;
 
-use crate::lance;
+use crate::access::{IndexSearchExec, Way, way_of};
 use crate::lateral::exec::LateralSearch;
 use crate::lateral::{LateralSearchNode, LateralTopKExec};
 use crate::node::VectorSearchNode;
+use crate::settings::{SEARCH_MODE, SearchMode};
 use crate::topk::{QuerySource, VectorTopKExec};
 
 /// See the module.
@@ -52,12 +53,30 @@ impl ExtensionPlanner for VectorSearchPlanner {
         let column = planner.create_physical_expr(search.column(), search.input().schema(), state)?;
         let query =
             QuerySource::new(planner.create_physical_expr(search.query(), &DFSchema::empty(), state)?);
-        if let Some(plan) = lance::plan_index_search(search, &query).await? {
-            return Ok(Some(plan));
-        }
+        let mode = SearchMode::of(state.config_options())?;
+        let way = way_of(search, &query, mode, state).await?;
         let output = search.output_indices()?;
         let name = search.distance_column().name;
-        VectorTopKExec::exact(Arc::clone(input), column, query, search.spec(), output, &name).map(Some)
+        let spec = search.spec();
+        let exact = |access: String| {
+            VectorTopKExec::exact(Arc::clone(input), column, query, spec, output, &name, access)
+        };
+        match way {
+            Way::Index { plan, access } => {
+                let otherwise = exact("exact, if the index cannot answer".to_owned())?;
+                let strict = mode == SearchMode::Index;
+                let search = IndexSearchExec::try_new(plan, otherwise, (spec.k, spec.missing), access, strict)?;
+                Ok(Some(Arc::new(search)))
+            }
+            Way::Exact { why } if mode == SearchMode::Index && !spec.exact => {
+                let why = why.unwrap_or_else(|| "the rows searched are not a table that has indexes".to_owned());
+                Err(Error::invalid(format!("{SEARCH_MODE} is index, and no index can be used: {why}"))
+                    .with_hint(format!("CREATE INDEX makes one; SET {SEARCH_MODE} = auto compares every row"))
+                    .into())
+            }
+            Way::Exact { why: Some(why) } => exact(format!("exact ({why})")).map(Some),
+            Way::Exact { why: None } => exact("exact".to_owned()).map(Some),
+        }
     }
 }
 

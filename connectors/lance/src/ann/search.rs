@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::{SchemaRef, UInt64Type};
+use arrow::datatypes::{Float32Type, SchemaRef, UInt64Type};
 use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder};
 use lance::dataset::scanner::RowAddrMask;
 use lance::index::DatasetIndexExt;
@@ -95,8 +95,10 @@ pub(crate) async fn search(spec: &AnnSpec, run: &Run) -> Result<RecordBatch> {
     if spec.predicate.is_empty() {
         let rows = spec.table.rows();
         let ids = how.run(None, rows).await?;
-        if enough(ids.len(), spec.k, rows) {
-            return fetch_unscored(spec, ids).await;
+        if enough(ids.len(), spec.k, rows)
+            && let Some(found) = complete(fetch_unscored(spec, ids).await?, spec.k, rows)
+        {
+            return Ok(found);
         }
         let hits = exact(spec, run, &spec.predicate, all()).await?;
         return fetch_scored(spec, hits).await;
@@ -106,8 +108,10 @@ pub(crate) async fn search(spec: &AnnSpec, run: &Run) -> Result<RecordBatch> {
     run.metrics.rows_matching.add(usize::try_from(found.count).unwrap_or(usize::MAX));
     if found.count > spec.exact_below as u64 {
         let ids = how.run(Some(&found), found.count).await?;
-        if enough(ids.len(), spec.k, found.count) {
-            return fetch_unscored(spec, ids).await;
+        if enough(ids.len(), spec.k, found.count)
+            && let Some(near) = complete(fetch_unscored(spec, ids).await?, spec.k, found.count)
+        {
+            return Ok(near);
         }
     }
     // The rows are known: the condition is not evaluated again.
@@ -118,6 +122,16 @@ pub(crate) async fn search(spec: &AnnSpec, run: &Run) -> Result<RecordBatch> {
 /// Whether a search that gave `found` rows of `possible` ones cannot have missed any.
 fn enough(found: usize, k: usize, possible: u64) -> bool {
     found as u64 >= possible.min(k as u64)
+}
+
+/// The rows, if each has a distance and there are as many as there can be. A vector whose distance is not a
+/// number (zero under cosine) must not take the place of a row that has one.
+fn complete(rows: RecordBatch, k: usize, possible: u64) -> Option<RecordBatch> {
+    let distances = rows.columns().last()?.as_primitive_opt::<Float32Type>()?;
+    // They are sorted, NaN last.
+    let last = distances.values().last();
+    let numbers = last.is_none_or(|d| !d.is_nan());
+    (numbers && enough(rows.num_rows(), k, possible)).then_some(rows)
 }
 
 struct IndexSearch<'a> {

@@ -114,7 +114,7 @@ impl VectorTopKExec {
         Ok(Self { input, mode, k, missing, access: access.into(), output, properties, metrics })
     }
 
-    /// Both steps over a plan that has vectors and no distances yet.
+    /// Both steps over a plan that has vectors and no distances yet; `access` is what the last one shows.
     pub fn exact(
         input: Arc<dyn ExecutionPlan>,
         column: Arc<dyn PhysicalExpr>,
@@ -122,6 +122,7 @@ impl VectorTopKExec {
         spec: &SearchSpec,
         output: Vec<usize>,
         name: &str,
+        access: String,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let distance = output.len();
         let rows = (spec.k, spec.missing);
@@ -129,7 +130,7 @@ impl VectorTopKExec {
         let mode = TopKMode::Partial { column, query, metric: spec.metric, distance: name, filter: None };
         let partial = Arc::new(Self::try_new(input, mode, rows, output, "exact")?);
         let all = (0..=distance).collect();
-        Ok(Arc::new(Self::try_new(partial, TopKMode::Final { distance }, rows, all, "exact")?))
+        Ok(Arc::new(Self::try_new(partial, TopKMode::Final { distance }, rows, all, access)?))
     }
 
     /// The same search over the rows below `filter`, with the condition evaluated here. `None` where that

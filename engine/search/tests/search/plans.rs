@@ -198,7 +198,7 @@ async fn order_by_a_distance_runs_as_a_search() {
         "\
 Projection: docs.id
   Sort: __distance ASC NULLS LAST, fetch=3
-    VectorSearch: column=docs.e, metric=l2, k=3, exact=true, rows without distance last, \
+    VectorSearch: column=docs.e, metric=l2, k=3, rows without distance last, \
 query=[1.0, 2.0], output=[docs.id]
       Projection: docs.id, docs.e
         Filter: docs.kind = Utf8(\"a\")
@@ -213,7 +213,7 @@ query=[1.0, 2.0], output=[docs.id]
 Limit: skip=2, fetch=3
   Sort: d ASC NULLS LAST, fetch=5
     Projection: docs.id, __distance AS d
-      VectorSearch: column=docs.e, metric=l2, k=5, exact=true, rows without distance last, \
+      VectorSearch: column=docs.e, metric=l2, k=5, rows without distance last, \
 query=[1.0, 2.0], output=[docs.id]
         TableScan: docs projection=[id, e]"
     );

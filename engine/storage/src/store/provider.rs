@@ -229,17 +229,7 @@ impl TableProvider for StoreProvider {
         if let Some(base) = base {
             parts.push(base.scan(state, Some(&columns), filters, limit).await?);
         }
-        if !hot.is_empty() {
-            let stored = stored_schema;
-            let schema = DFSchema::try_from(Arc::clone(&stored))?;
-            let filters = filters
-                .iter()
-                .map(|f| state.create_physical_expr(unqualified(f)?, &schema))
-                .collect::<DfResult<Vec<_>>>()?;
-            let table = self.version.def.id.to_string();
-            let exec = HotScanExec::try_new(table, stored, hot, columns.clone(), filters, limit, partitions);
-            parts.push(Arc::new(exec.map_err(DataFusionError::from)?));
-        }
+        parts.extend(self.scan_of_hot(state, hot, &columns, filters, limit)?);
         match parts.len() {
             0 => Ok(Arc::new(EmptyExec::new(Arc::new(self.schema.project(&columns)?)))),
             1 => Ok(parts.remove(0)),
@@ -266,6 +256,50 @@ impl TableProvider for StoreProvider {
         let mut statistics = Statistics::new_unknown(&self.schema);
         statistics.num_rows = Precision::Exact(hot + usize::try_from(base).ok()?);
         Some(statistics)
+    }
+}
+
+/// For searches, which find the rows of the base in another way than by a scan.
+impl StoreProvider {
+    /// A scan of the hot rows that are visible, own ones included, and meet all conditions: what [`Self::base`]
+    /// does not have. `None` when there are none. The conditions are applied exactly.
+    ///
+    /// Errors: those of turning the conditions into operators.
+    pub fn scan_hot(
+        &self,
+        state: &dyn Session,
+        columns: &[usize],
+        filters: &[Expr],
+    ) -> DfResult<Option<Arc<dyn ExecutionPlan>>> {
+        self.scan_of_hot(state, self.hot_rows()?, columns, filters, None)
+    }
+
+    /// Whether the conditions name the keys of the rows, which a scan looks up one by one.
+    pub fn names_keys(&self, filters: &[Expr]) -> bool {
+        wanted_keys(&self.version.codec, &self.version.def.stored_schema(), filters).is_some()
+    }
+
+    fn scan_of_hot(
+        &self,
+        state: &dyn Session,
+        hot: Vec<VisibleBatch>,
+        columns: &[usize],
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> DfResult<Option<Arc<dyn ExecutionPlan>>> {
+        if hot.is_empty() {
+            return Ok(None);
+        }
+        let stored = self.version.def.stored_schema();
+        let schema = DFSchema::try_from(Arc::clone(&stored))?;
+        let filters = filters
+            .iter()
+            .map(|f| state.create_physical_expr(unqualified(f)?, &schema))
+            .collect::<DfResult<Vec<_>>>()?;
+        let partitions = state.config().target_partitions();
+        let table = self.version.def.id.to_string();
+        let exec = HotScanExec::try_new(table, stored, hot, columns.to_vec(), filters, limit, partitions);
+        Ok(Some(Arc::new(exec.map_err(DataFusionError::from)?)))
     }
 }
 

@@ -1,0 +1,364 @@
+//! The way to the nearest rows: an index, or every row.
+//!
+//! ```text
+//! VectorSearch: column=v.e, output=[v.id]       IndexSearchExec: k=10, access=index e_idx
+//!   SubqueryAlias: v                       ─►    VectorTopKExec: mode=final, k=10, access=index e_idx
+//!     TableScan: docs                             UnionExec
+//!       full_filters=[lang = 'en']                 LanceAnnExec: prefilter=[lang = en], masked_rows=…    rows on disk
+//!                                                  VectorTopKExec: mode=partial                          rows in memory
+//!                                                   HotScanExec: filter=[lang = en]
+//!                                                VectorTopKExec: mode=final, access=exact                 otherwise
+//! ```
+//!
+//! An index speaks of the rows on disk. What the snapshot does not see of these is masked below the index, and rows
+//! in memory (the transaction's own too) are compared one by one beside it, so that each visible row is looked at
+//! once (SNAP-2) and conditions are applied before the k nearest are chosen in both parts (SRCH-1). An external
+//! Lance table has no rows in memory.
+//!
+//! *When*: the rows searched are the table itself, seen through aliases and choices of columns; all conditions are in
+//! its scan; the column has an index for the metric; neither `exact => true` nor `search.mode = exact` was said.
+//! Otherwise every row is compared, and the plan says why. A condition that few rows meet makes `LanceAnnExec`
+//! compare those rows one by one when it runs; its own page says when.
+//!
+//! Everything that this crate takes from `triune-lance` and `triune-storage` is in this module.
+
+mod deferred;
+mod exec;
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array};
+use arrow::datatypes::FieldRef;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{Result, ScalarValue};
+use datafusion::datasource::source_as_provider;
+use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::{Expr, LogicalPlan, TableScan, UserDefinedLogicalNodeCore};
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
+use datafusion::physical_plan::union::UnionExec;
+use triune_common::{Error, ErrorKind};
+use triune_lance::{AnnRequest, LanceMetric, LanceProvider, VectorIndexInfo, VectorScorer, plan_ann};
+use triune_storage::store::StoreProvider;
+use triune_vector::kernels::Metric;
+
+use crate::DISTANCE_COLUMN;
+use crate::node::VectorSearchNode;
+use crate::settings::{SEARCH_MODE, SearchMode};
+use crate::spec::{Missing, SearchSpec};
+use crate::topk::{QuerySource, TopKMode, VectorTopKExec};
+use crate::vectors::Comparer;
+use deferred::DeferredAnnExec;
+pub(crate) use exec::IndexSearchExec;
+
+/// A table that may have indexes of vectors.
+pub(crate) trait VectorAccess: Send + Sync {
+    /// The rows that indexes speak of, without those that are not to be seen; or why no index helps.
+    fn indexed(&self, filters: &[Expr]) -> Result<std::result::Result<Arc<LanceProvider>, String>>;
+
+    /// A scan of all other rows that are to be seen and meet the conditions; `None` when there are none.
+    fn beside(
+        &self,
+        session: &dyn Session,
+        columns: &[usize],
+        filters: &[Expr],
+    ) -> Result<Option<Arc<dyn ExecutionPlan>>>;
+}
+
+impl VectorAccess for LanceProvider {
+    fn indexed(&self, _filters: &[Expr]) -> Result<std::result::Result<Arc<LanceProvider>, String>> {
+        Ok(Ok(Arc::new(self.clone())))
+    }
+
+    fn beside(
+        &self,
+        _session: &dyn Session,
+        _columns: &[usize],
+        _filters: &[Expr],
+    ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+        Ok(None)
+    }
+}
+
+impl VectorAccess for StoreProvider {
+    fn indexed(&self, filters: &[Expr]) -> Result<std::result::Result<Arc<LanceProvider>, String>> {
+        if self.names_keys(filters) {
+            return Ok(Err("the condition names the keys of the rows".to_owned()));
+        }
+        Ok(self.base()?.ok_or_else(|| "no rows are on disk".to_owned()))
+    }
+
+    fn beside(
+        &self,
+        session: &dyn Session,
+        columns: &[usize],
+        filters: &[Expr],
+    ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+        self.scan_hot(session, columns, filters)
+    }
+}
+
+fn access_of(provider: &dyn TableProvider) -> Option<&dyn VectorAccess> {
+    let any: &dyn std::any::Any = provider;
+    if let Some(table) = any.downcast_ref::<StoreProvider>() {
+        return Some(table);
+    }
+    any.downcast_ref::<LanceProvider>().map(|table| table as &dyn VectorAccess)
+}
+
+/// How a search finds its rows.
+#[derive(Debug)]
+pub(crate) enum Way {
+    /// Through an index. The rows have the columns of the search, at most k, nearest first; rows without a distance
+    /// are not among them.
+    Index { plan: Arc<dyn ExecutionPlan>, access: String },
+    /// By comparing every row. The reason is told where the table might have had an index.
+    Exact { why: Option<String> },
+}
+
+impl Way {
+    fn exact(why: impl Into<String>) -> Result<Self> {
+        Ok(Self::Exact { why: Some(why.into()) })
+    }
+}
+
+/// Decides how a search finds its rows.
+///
+/// # Errors
+/// Those of the query, if it is known; of reading the table's state. Not those of an index, without which rows can be
+/// found as well.
+pub(crate) async fn way_of(
+    search: &VectorSearchNode,
+    query: &QuerySource,
+    mode: SearchMode,
+    session: &dyn Session,
+) -> Result<Way> {
+    let spec = search.spec();
+    let Some((scan, columns)) = scan_of(search.input()) else {
+        let why = has_table(search.input()).then(|| {
+            "the rows searched are not a table with conditions of one row".to_owned()
+        });
+        return Ok(Way::Exact { why });
+    };
+    let Ok(source) = source_as_provider(&scan.source) else { return Ok(Way::Exact { why: None }) };
+    let Some(table) = access_of(source.as_ref()) else { return Ok(Way::Exact { why: None }) };
+    if spec.exact {
+        return Way::exact("exact => true");
+    }
+    if mode == SearchMode::Exact {
+        return Way::exact(format!("{SEARCH_MODE} = exact"));
+    }
+    let Some(metric) = metric_of(spec.metric) else {
+        return Way::exact(format!("no index has the metric {}", spec.metric.name()));
+    };
+    if scan.fetch.is_some() {
+        return Way::exact("the table is searched only in part");
+    }
+    let Expr::Column(column) = search.column() else { return Ok(Way::Exact { why: None }) };
+    let output: Option<Vec<usize>> =
+        search.output_indices()?.into_iter().map(|i| columns.get(i).copied()).collect();
+    let (Some(output), Some(place)) = (output, columns.get(search.input().schema().index_of_column(column)?))
+    else {
+        return Ok(Way::Exact { why: None });
+    };
+    let schema = scan.source.schema();
+    let field = Arc::clone(&schema.fields()[*place]);
+    if output.iter().any(|c| schema.field(*c).name() == DISTANCE_COLUMN) {
+        return Way::exact(format!("the table has a column \"{DISTANCE_COLUMN}\""));
+    }
+    let provider = match table.indexed(&scan.filters)? {
+        Ok(provider) => provider,
+        Err(why) => return Way::exact(why),
+    };
+    let index = match provider.vector_indexes(field.name()).await {
+        Ok(indexes) => match choose(&indexes, field.name(), metric) {
+            Ok(index) => index.clone(),
+            Err(why) => return Way::exact(why),
+        },
+        Err(e) => return Way::exact(format!("the indexes of the table cannot be read: {}", e.message())),
+    };
+
+    let access = format!("index {}", index.name);
+    let beside = hot_part(table, session, scan, (*place, &output), query, spec)?;
+    let template = Template {
+        provider: provider.as_ref().clone(),
+        column: field,
+        metric,
+        spec: spec.clone(),
+        filter: conjunction(scan.filters.clone()),
+        output,
+    };
+    let distance = template.output.len();
+    let found: Arc<dyn ExecutionPlan> = match query.literal() {
+        Some(value) => match template.plan(value).await {
+            Ok(plan) => plan,
+            Err(e) => match Error::from(e) {
+                e if e.kind() == ErrorKind::Unsupported => return Way::exact(e.message()),
+                e => return Err(e.into()),
+            },
+        },
+        None => Arc::new(DeferredAnnExec::try_new(template, query.clone(), access.clone())?),
+    };
+    let found = match beside {
+        Some(beside) => UnionExec::try_new(vec![found, beside])?,
+        None => found,
+    };
+    let found = named(found, search)?;
+    let step = TopKMode::Final { distance };
+    let all = (0..=distance).collect();
+    let plan = VectorTopKExec::try_new(found, step, (spec.k, Missing::LeftOut), all, access.clone())?;
+    Ok(Way::Index { plan: Arc::new(plan), access })
+}
+
+/// The index of the metric that covers most rows, or why there is none.
+fn choose<'a>(
+    indexes: &'a [VectorIndexInfo],
+    column: &str,
+    metric: LanceMetric,
+) -> std::result::Result<&'a VectorIndexInfo, String> {
+    // As `plan_ann` chooses.
+    match indexes.iter().filter(|i| i.metric == metric).max_by_key(|i| i.indexed_rows) {
+        Some(index) => Ok(index),
+        None => Err(match indexes.first() {
+            Some(other) => format!("index {} is of metric {}", other.name, other.metric),
+            None => format!("no index on {column}"),
+        }),
+    }
+}
+
+/// The k nearest of the rows that no index speaks of.
+fn hot_part(
+    table: &dyn VectorAccess,
+    session: &dyn Session,
+    scan: &TableScan,
+    (vector, output): (usize, &[usize]),
+    query: &QuerySource,
+    spec: &SearchSpec,
+) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    let mut columns: Vec<usize> = output.iter().copied().chain([vector]).collect();
+    columns.sort_unstable();
+    columns.dedup();
+    let Some(rows) = table.beside(session, &columns, &scan.filters)? else { return Ok(None) };
+    // Both are among the columns.
+    let place = |column: &usize| columns.partition_point(|c| c < column);
+    let column = Arc::new(Column::new(scan.source.schema().field(vector).name(), place(&vector)));
+    let mode = TopKMode::Partial {
+        column,
+        query: query.clone(),
+        metric: spec.metric,
+        distance: DISTANCE_COLUMN.to_owned(),
+        filter: None,
+    };
+    let output = output.iter().map(place).collect();
+    let top = VectorTopKExec::try_new(rows, mode, (spec.k, Missing::LeftOut), output, "exact")?;
+    Ok(Some(Arc::new(top)))
+}
+
+/// Whether a table that may have indexes is somewhere in the plan.
+fn has_table(plan: &LogicalPlan) -> bool {
+    let mut found = false;
+    // The closure has no errors.
+    let _ = plan.apply(|node| {
+        if let LogicalPlan::TableScan(scan) = node
+            && let Ok(source) = source_as_provider(&scan.source)
+        {
+            found |= access_of(source.as_ref()).is_some();
+        }
+        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    found
+}
+
+/// A request that lacks only the query.
+#[derive(Debug, Clone)]
+struct Template {
+    provider: LanceProvider,
+    column: FieldRef,
+    metric: LanceMetric,
+    spec: SearchSpec,
+    filter: Option<Expr>,
+    /// Columns of the provider.
+    output: Vec<usize>,
+}
+
+impl Template {
+    async fn plan(&self, query: &ScalarValue) -> Result<Arc<dyn ExecutionPlan>> {
+        let comparer = Comparer::try_new(self.spec.metric, query, &self.column)?;
+        let mut request = AnnRequest::new(self.column.name(), query.to_array()?, self.spec.k, self.metric);
+        request.filter = self.filter.clone();
+        request.nprobes = self.spec.nprobes.and_then(|n| usize::try_from(n).ok());
+        request.refine_factor = self.spec.refine_factor;
+        request.projection = Some(self.output.clone());
+        // Our kernels compute what is given out, so that a distance does not depend on the way to it.
+        request.scorer = Some(Arc::new(KernelScorer { comparer }));
+        Ok(plan_ann(&self.provider, request).await?)
+    }
+}
+
+#[derive(Debug)]
+struct KernelScorer {
+    comparer: Comparer,
+}
+
+impl VectorScorer for KernelScorer {
+    fn score(&self, vectors: &FixedSizeListArray) -> triune_common::Result<Float32Array> {
+        let vectors: ArrayRef = Arc::new(vectors.clone());
+        Ok(self.comparer.distances(&vectors)?)
+    }
+}
+
+/// The metric of an index that orders rows as ours does.
+fn metric_of(metric: Metric) -> Option<LanceMetric> {
+    match metric {
+        Metric::L2 => Some(LanceMetric::L2),
+        Metric::Cosine => Some(LanceMetric::Cosine),
+        Metric::NegativeInnerProduct => Some(LanceMetric::Dot),
+        Metric::Hamming => Some(LanceMetric::Hamming),
+        Metric::L1 | Metric::Jaccard => None,
+    }
+}
+
+/// The scan below aliases and choices of columns, and for each column of `plan` its place in the table.
+fn scan_of(plan: &LogicalPlan) -> Option<(&TableScan, Vec<usize>)> {
+    match plan {
+        LogicalPlan::TableScan(scan) => {
+            let columns = match &scan.projection {
+                Some(projection) => projection.clone(),
+                None => (0..scan.source.schema().fields().len()).collect(),
+            };
+            Some((scan, columns))
+        }
+        LogicalPlan::SubqueryAlias(alias) => scan_of(&alias.input),
+        LogicalPlan::Projection(projection) => {
+            let (scan, columns) = scan_of(&projection.input)?;
+            let schema = projection.input.schema();
+            let places = projection.expr.iter().map(|expr| match expr {
+                Expr::Column(c) => columns.get(schema.maybe_index_of_column(c)?).copied(),
+                Expr::Alias(alias) => match alias.expr.as_ref() {
+                    Expr::Column(c) => columns.get(schema.maybe_index_of_column(c)?).copied(),
+                    _ => None,
+                },
+                _ => None,
+            });
+            Some((scan, places.collect::<Option<Vec<_>>>()?))
+        }
+        _ => None,
+    }
+}
+
+/// The same rows with the columns called as the search calls them, which may have renamed the table's.
+fn named(plan: Arc<dyn ExecutionPlan>, search: &VectorSearchNode) -> Result<Arc<dyn ExecutionPlan>> {
+    let names = || search.schema().fields().iter().map(|f| f.name().clone());
+    let schema = plan.schema();
+    if schema.fields().iter().map(|f| f.name().clone()).eq(names()) {
+        return Ok(plan);
+    }
+    let columns =
+        schema.fields().iter().zip(names()).enumerate().map(|(i, (field, alias))| ProjectionExpr {
+            expr: Arc::new(Column::new(field.name(), i)),
+            alias,
+        });
+    Ok(Arc::new(ProjectionExec::try_new(columns, plan)?))
+}
