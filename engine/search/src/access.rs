@@ -25,6 +25,7 @@
 mod deferred;
 mod exec;
 
+use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array};
@@ -58,6 +59,12 @@ pub(crate) trait VectorAccess: Send + Sync {
     /// The rows that indexes speak of, without those that are not to be seen; or why no index helps.
     fn indexed(&self, filters: &[Expr]) -> Result<std::result::Result<Arc<LanceProvider>, String>>;
 
+    /// Why the rows have no index that serves, where the table knows more of that than the rows' files.
+    fn why_none(&self, column: &str, metric: LanceMetric) -> Option<String>;
+
+    /// What the definition of an index says of searches that do not say it themselves.
+    fn defaults(&self, index: &str) -> SearchDefaults;
+
     /// A scan of all other rows that are to be seen and meet the conditions; `None` when there are none.
     fn beside(
         &self,
@@ -67,9 +74,24 @@ pub(crate) trait VectorAccess: Send + Sync {
     ) -> Result<Option<Arc<dyn ExecutionPlan>>>;
 }
 
+/// Parameters of searches through an index.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct SearchDefaults {
+    nprobes: Option<u32>,
+    refine_factor: Option<u32>,
+}
+
 impl VectorAccess for LanceProvider {
     fn indexed(&self, _filters: &[Expr]) -> Result<std::result::Result<Arc<LanceProvider>, String>> {
         Ok(Ok(Arc::new(self.clone())))
+    }
+
+    fn why_none(&self, _column: &str, _metric: LanceMetric) -> Option<String> {
+        None
+    }
+
+    fn defaults(&self, _index: &str) -> SearchDefaults {
+        SearchDefaults::default()
     }
 
     fn beside(
@@ -87,7 +109,28 @@ impl VectorAccess for StoreProvider {
         if self.names_keys(filters) {
             return Ok(Err("the condition names the keys of the rows".to_owned()));
         }
-        Ok(self.base()?.ok_or_else(|| "no rows are on disk".to_owned()))
+        Ok(self.base()?.ok_or_else(|| "no rows on disk".to_owned()))
+    }
+
+    fn why_none(&self, column: &str, metric: LanceMetric) -> Option<String> {
+        let mut other = None;
+        for index in self.definition().indexes() {
+            let Some(of) = index.metric().filter(|_| index.columns().iter().any(|c| c == column)) else {
+                continue;
+            };
+            if of == metric {
+                return Some(format!("index {} is not ready", index.name()));
+            }
+            other.get_or_insert_with(|| format!("index {} is of metric {of}", index.name()));
+        }
+        Some(other.unwrap_or_else(|| format!("no index on {column}")))
+    }
+
+    fn defaults(&self, index: &str) -> SearchDefaults {
+        let definition = self.definition();
+        let Some(index) = definition.index(index) else { return SearchDefaults::default() };
+        let number = |name| index.number(name).and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0);
+        SearchDefaults { nprobes: number("nprobes"), refine_factor: number("refine_factor") }
     }
 
     fn beside(
@@ -113,9 +156,31 @@ fn access_of(provider: &dyn TableProvider) -> Option<&dyn VectorAccess> {
 pub(crate) enum Way {
     /// Through an index. The rows have the columns of the search, at most k, nearest first; rows without a distance
     /// are not among them.
-    Index { plan: Arc<dyn ExecutionPlan>, access: String },
+    Index { plan: Arc<dyn ExecutionPlan>, index: UsedIndex },
     /// By comparing every row. The reason is told where the table might have had an index.
     Exact { why: Option<String> },
+}
+
+/// The index that a plan goes through.
+#[derive(Debug, Clone)]
+pub(crate) struct UsedIndex {
+    provider: Arc<LanceProvider>,
+    name: String,
+}
+
+impl UsedIndex {
+    /// Has searches pass the index over until it was built again, if the error is one of what it holds.
+    fn report(&self, error: &Error) {
+        if matches!(error.kind(), ErrorKind::Data | ErrorKind::NotFound | ErrorKind::Internal) {
+            self.provider.report_damaged(&self.name, error);
+        }
+    }
+}
+
+impl fmt::Display for UsedIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "index {}", self.name)
+    }
 }
 
 impl Way {
@@ -137,9 +202,8 @@ pub(crate) async fn way_of(
 ) -> Result<Way> {
     let spec = search.spec();
     let Some((scan, columns)) = scan_of(search.input()) else {
-        let why = has_table(search.input()).then(|| {
-            "the rows searched are not a table with conditions of one row".to_owned()
-        });
+        let why = has_table(search.input())
+            .then(|| "the rows searched are not a table with conditions of one row".to_owned());
         return Ok(Way::Exact { why });
     };
     let Ok(source) = source_as_provider(&scan.source) else { return Ok(Way::Exact { why: None }) };
@@ -168,25 +232,34 @@ pub(crate) async fn way_of(
     if output.iter().any(|c| schema.field(*c).name() == DISTANCE_COLUMN) {
         return Way::exact(format!("the table has a column \"{DISTANCE_COLUMN}\""));
     }
+    let told = table.why_none(field.name(), metric);
     let provider = match table.indexed(&scan.filters)? {
         Ok(provider) => provider,
-        Err(why) => return Way::exact(why),
+        Err(why) => {
+            let told = told.map_or_else(String::new, |t| format!("{t}; "));
+            return Way::exact(format!("{told}{why}"));
+        }
     };
     let index = match provider.vector_indexes(field.name()).await {
         Ok(indexes) => match choose(&indexes, field.name(), metric) {
             Ok(index) => index.clone(),
-            Err(why) => return Way::exact(why),
+            Err(why) => return Way::exact(told.unwrap_or(why)),
         },
         Err(e) => return Way::exact(format!("the indexes of the table cannot be read: {}", e.message())),
     };
 
     let access = format!("index {}", index.name);
+    let defaults = table.defaults(&index.name);
     let beside = hot_part(table, session, scan, (*place, &output), query, spec)?;
     let template = Template {
         provider: provider.as_ref().clone(),
         column: field,
         metric,
-        spec: spec.clone(),
+        spec: SearchSpec {
+            nprobes: spec.nprobes.or(defaults.nprobes),
+            refine_factor: spec.refine_factor.or(defaults.refine_factor),
+            ..spec.clone()
+        },
         filter: conjunction(scan.filters.clone()),
         output,
     };
@@ -209,7 +282,7 @@ pub(crate) async fn way_of(
     let step = TopKMode::Final { distance };
     let all = (0..=distance).collect();
     let plan = VectorTopKExec::try_new(found, step, (spec.k, Missing::LeftOut), all, access.clone())?;
-    Ok(Way::Index { plan: Arc::new(plan), access })
+    Ok(Way::Index { plan: Arc::new(plan), index: UsedIndex { provider, name: index.name } })
 }
 
 /// The index of the metric that covers most rows, or why there is none.

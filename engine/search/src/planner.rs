@@ -59,17 +59,19 @@ impl ExtensionPlanner for VectorSearchPlanner {
         let name = search.distance_column().name;
         let spec = search.spec();
         let exact = |access: String| {
-            VectorTopKExec::exact(Arc::clone(input), column, query, spec, output, &name, access)
+            VectorTopKExec::exact_because(Arc::clone(input), column, query, spec, output, &name, access)
         };
         match way {
-            Way::Index { plan, access } => {
+            Way::Index { plan, index } => {
                 let otherwise = exact("exact, if the index cannot answer".to_owned())?;
                 let strict = mode == SearchMode::Index;
-                let search = IndexSearchExec::try_new(plan, otherwise, (spec.k, spec.missing), access, strict)?;
+                let search =
+                    IndexSearchExec::try_new(plan, otherwise, (spec.k, spec.missing), index, strict)?;
                 Ok(Some(Arc::new(search)))
             }
             Way::Exact { why } if mode == SearchMode::Index && !spec.exact => {
-                let why = why.unwrap_or_else(|| "the rows searched are not a table that has indexes".to_owned());
+                let why =
+                    why.unwrap_or_else(|| "the rows searched are not a table that has indexes".to_owned());
                 Err(Error::invalid(format!("{SEARCH_MODE} is index, and no index can be used: {why}"))
                     .with_hint(format!("CREATE INDEX makes one; SET {SEARCH_MODE} = auto compares every row"))
                     .into())

@@ -8,6 +8,7 @@ use datafusion::execution::SessionState;
 use datafusion::sql::sqlparser::ast::{Expr, Set, UnaryOperator, Value};
 use triune_common::names::did_you_mean;
 use triune_common::{Error, Result};
+use triune_search::settings::{SEARCH_MODE, SearchMode};
 
 use crate::parser::dotted;
 use crate::result::QueryResult;
@@ -63,6 +64,7 @@ pub(super) fn set(core: &Arc<SessionCore>, set: &Set) -> Result<QueryResult> {
         let options = state.config_mut().options_mut();
         check_known(options, &name, &full)?;
         check_value(&name, &full, &value)?;
+        let value = if full == SEARCH_MODE { value.to_ascii_lowercase() } else { value.clone() };
         options.set(&full, &value).map_err(|e| {
             Error::invalid(format!("{name} cannot be set to '{value}': {}", Error::from(e).message()))
         })?;
@@ -128,6 +130,7 @@ fn check_value(name: &str, full: &str, value: &str) -> Result<()> {
         "datafusion.execution.batch_size" if value.parse::<usize>() == Ok(0) => {
             Err(Error::invalid(format!("{name} cannot be set to 0: a batch has at least one row")))
         }
+        SEARCH_MODE => value.parse::<SearchMode>().map(|_| ()),
         _ => Ok(()),
     }
 }

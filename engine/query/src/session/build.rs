@@ -8,6 +8,7 @@ use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::AggregateUDF;
 use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::prelude::SessionConfig;
+use triune_search::SearchSettings;
 use triune_vector::{VectorExprPlanner, VectorTypePlanner};
 
 use super::SessionCore;
@@ -82,6 +83,7 @@ fn config() -> SessionConfig {
     // Few cores: a build side of some megabytes is better collected once than hashed apart.
     options.optimizer.hash_join_single_partition_threshold = 32 << 20;
     options.optimizer.hash_join_single_partition_threshold_rows = 1 << 20;
+    options.extensions.insert(SearchSettings::default());
     config
 }
 

@@ -21,6 +21,7 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Par
 use futures::{StreamExt, TryStreamExt};
 use triune_common::{Error, ErrorKind};
 
+use super::UsedIndex;
 use crate::settings::SEARCH_MODE;
 use crate::spec::Missing;
 
@@ -40,7 +41,7 @@ pub(crate) struct IndexSearchExec {
     otherwise: Arc<dyn ExecutionPlan>,
     k: usize,
     missing: Missing,
-    access: String,
+    index: UsedIndex,
     strict: bool,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
@@ -53,7 +54,7 @@ impl IndexSearchExec {
         through_index: Arc<dyn ExecutionPlan>,
         otherwise: Arc<dyn ExecutionPlan>,
         (k, missing): (usize, Missing),
-        access: String,
+        index: UsedIndex,
         strict: bool,
     ) -> Result<Self> {
         let schema = otherwise.schema();
@@ -80,7 +81,7 @@ impl IndexSearchExec {
             Boundedness::Bounded,
         ));
         let metrics = ExecutionPlanMetricsSet::new();
-        Ok(Self { through_index, otherwise, k, missing, access, strict, properties, metrics })
+        Ok(Self { through_index, otherwise, k, missing, index, strict, properties, metrics })
     }
 }
 
@@ -88,13 +89,13 @@ impl DisplayAs for IndexSearchExec {
     fn fmt_as(&self, t: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match t {
             DisplayFormatType::Default | DisplayFormatType::Verbose => {
-                write!(f, "IndexSearchExec: k={}, access={}", self.k, self.access)?;
+                write!(f, "IndexSearchExec: k={}, access={}", self.k, self.index)?;
                 if self.missing == Missing::Last {
                     write!(f, ", rows without distance last")?;
                 }
                 Ok(())
             }
-            DisplayFormatType::TreeRender => write!(f, "k={}\naccess={}", self.k, self.access),
+            DisplayFormatType::TreeRender => write!(f, "k={}\naccess={}", self.k, self.index),
         }
     }
 }
@@ -126,7 +127,7 @@ impl ExecutionPlan for IndexSearchExec {
             return Err(DataFusionError::from(Error::internal("a search was rebuilt without its inputs")));
         };
         let rows = (self.k, self.missing);
-        Ok(Arc::new(Self::try_new(through_index, otherwise, rows, self.access.clone(), self.strict)?))
+        Ok(Arc::new(Self::try_new(through_index, otherwise, rows, self.index.clone(), self.strict)?))
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
@@ -142,7 +143,7 @@ impl ExecutionPlan for IndexSearchExec {
             otherwise: Arc::clone(&self.otherwise),
             k: self.k,
             missing: self.missing,
-            access: self.access.clone(),
+            index: self.index.clone(),
             strict: self.strict,
             schema: Arc::clone(&schema),
             reservation: MemoryConsumer::new("IndexSearchExec").register(context.memory_pool()),
@@ -174,7 +175,7 @@ struct Run {
     otherwise: Arc<dyn ExecutionPlan>,
     k: usize,
     missing: Missing,
-    access: String,
+    index: UsedIndex,
     strict: bool,
     schema: SchemaRef,
     reservation: MemoryReservation,
@@ -198,11 +199,12 @@ impl Run {
                 if matches!(e.kind(), ErrorKind::Cancelled | ErrorKind::Resources) {
                     return Err(e.into());
                 }
+                self.index.report(&e);
                 if self.strict {
                     let hint = format!(
                         "REINDEX builds an index again; SET {SEARCH_MODE} = auto compares every row meanwhile"
                     );
-                    let what = format!("the search through {} failed: {}", self.access, e.message());
+                    let what = format!("the search through {} failed: {}", self.index, e.message());
                     return Err(Error::new(e.kind(), what).with_hint(hint).with_source(e).into());
                 }
                 self.index_errors.add(1);
@@ -217,9 +219,8 @@ impl Run {
         let mut rows = self.through_index.execute(0, Arc::clone(&self.context))?;
         let Some(first) = rows.next().await.transpose()? else { return Ok(Some(self.stream(Vec::new()))) };
         let schema = Arc::clone(&self.schema);
-        let rows = futures::stream::iter([Ok(first)])
-            .chain(rows)
-            .map(move |batch| with_schema(&batch?, &schema));
+        let rows =
+            futures::stream::iter([Ok(first)]).chain(rows).map(move |batch| with_schema(&batch?, &schema));
         Ok(Some(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), rows))))
     }
 
@@ -238,7 +239,7 @@ impl Run {
     fn stream(&self, batches: Vec<RecordBatch>) -> SendableRecordBatchStream {
         let schema = Arc::clone(&self.schema);
         // Held as long as the batches are.
-        let held = self.reservation.take();
+        let held = self.reservation.split(self.reservation.size());
         let rows = batches.into_iter().map(move |batch| {
             let _held = &held;
             with_schema(&batch, &schema)

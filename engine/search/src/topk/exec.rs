@@ -114,8 +114,20 @@ impl VectorTopKExec {
         Ok(Self { input, mode, k, missing, access: access.into(), output, properties, metrics })
     }
 
-    /// Both steps over a plan that has vectors and no distances yet; `access` is what the last one shows.
+    /// Both steps over a plan that has vectors and no distances yet.
     pub fn exact(
+        input: Arc<dyn ExecutionPlan>,
+        column: Arc<dyn PhysicalExpr>,
+        query: QuerySource,
+        spec: &SearchSpec,
+        output: Vec<usize>,
+        name: &str,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Self::exact_because(input, column, query, spec, output, name, "exact".to_owned())
+    }
+
+    /// The same; `access` is what the last step shows as its way to the rows.
+    pub fn exact_because(
         input: Arc<dyn ExecutionPlan>,
         column: Arc<dyn PhysicalExpr>,
         query: QuerySource,
