@@ -120,9 +120,38 @@ class Engine:
             return {"p50_ms": p50, "per_second": per_second}
         if what == "visible":
             return self.visible(ask["runs"])
+        if what == "frontier":
+            return self.frontier(ask["writers"], ask["analysts"], ask["seconds"])
         if what == "bulk":
             return self.bulk(ask)
         raise ValueError(f"no such work: {what}")
+
+    def frontier(self, writers, analysts, seconds):
+        """Upserts and aggregates per second of clients that do nothing else, all at the same time."""
+        kind = multiprocessing.get_context("fork") if self.processes else None
+        clients = writers + analysts
+        barrier = (kind or threading).Barrier(clients)
+        rates = kind.Array("d", clients) if kind else [0.0] * clients
+
+        def work(i):
+            client = self.client()
+            barrier.wait()
+            start = time.perf_counter()
+            if i < writers:
+                n = self.loop("upsert", client, start + seconds, 100 + i)
+            else:
+                # What the last aggregate takes beyond the end counts for its time too.
+                n = count_until(start + seconds, lambda: client.aggregate() or 1)
+            rates[i] = n / (time.perf_counter() - start)
+            client.close()
+
+        make = kind.Process if kind else threading.Thread
+        workers = [make(target=work, args=(i,)) for i in range(clients)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        return {"per_second": sum(rates[:writers]), "queries_per_second": sum(rates[writers:])}
 
     def visible(self, runs):
         """From a commit's return to when another connection has read it."""

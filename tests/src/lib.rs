@@ -2,3 +2,4 @@
 
 pub mod s3;
 pub mod slt;
+pub use s3::python;

@@ -34,7 +34,8 @@ pub struct S3Server {
     address: SocketAddr,
 }
 
-fn python() -> Result<PathBuf, String> {
+/// The Python that tests run servers with: `TRIUNE_TEST_PYTHON`, or that of `.venv`.
+pub fn python() -> Result<PathBuf, String> {
     let package = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let root = package.ancestors().find(|a| a.join("Cargo.lock").exists()).unwrap_or(&package);
     let usual = root.join(".venv").join("bin").join("python");

@@ -112,6 +112,16 @@ impl Sql {
                 Ok(json!({ "p50_ms": p50, "per_second": writers.stop().await? }))
             }
             Work::Visible(runs) => self.visible(runs).await,
+            Work::Frontier(writers, analysts) => {
+                let writers = self.writers(writers).await?;
+                let analysts = self.analysts(analysts).await?;
+                tokio::time::sleep(std::time::Duration::from_secs_f64(seconds)).await;
+                // Counted at once, before either waits for the last of its tasks.
+                let (commits, queries) = (writers.rate(), analysts.rate());
+                writers.stop().await?;
+                analysts.stop().await?;
+                Ok(json!({ "per_second": commits, "queries_per_second": queries }))
+            }
         }
     }
 
@@ -143,6 +153,23 @@ impl Sql {
             tasks.spawn(async move {
                 while counter.goes_on() {
                     upsert(&session, keys.one(), 7).await?;
+                    counter.done();
+                }
+                Ok(())
+            });
+        }
+        Ok(Clients::new(tasks, counter))
+    }
+
+    async fn analysts(&self, clients: usize) -> Result<Clients> {
+        let mut tasks = JoinSet::new();
+        let counter = Clients::counter();
+        for _ in 0..clients {
+            let session = self.session().await?;
+            let counter = Arc::clone(&counter);
+            tasks.spawn(async move {
+                while counter.goes_on() {
+                    session.execute(AGGREGATE).await?.collect().await?;
                     counter.done();
                 }
                 Ok(())

@@ -129,6 +129,7 @@ impl Storage {
                 }
                 Ok(json!({ "p50_ms": median(times) }))
             }
+            Work::Frontier(..) => Err(Error::internal("the frontier is measured through SQL")),
         }
     }
 

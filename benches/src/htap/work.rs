@@ -25,6 +25,8 @@ pub(crate) enum Work {
     Mixed(usize),
     /// From a commit's return to its being read elsewhere, so many times.
     Visible(usize),
+    /// A point of the frontier: so many writers beside so many who ask for the aggregate again and again.
+    Frontier(usize, usize),
 }
 
 impl Work {
@@ -38,6 +40,9 @@ impl Work {
             Self::Aggregate => "aggregate, all rows".to_owned(),
             Self::Mixed(n) => format!("aggregate beside {n} writers"),
             Self::Visible(_) => "commit to visible elsewhere".to_owned(),
+            Self::Frontier(writers, analysts) => {
+                format!("frontier, {writers} writers beside {analysts} analysts")
+            }
         }
     }
 
@@ -51,6 +56,9 @@ impl Work {
             Self::Aggregate => json!({ "do": "aggregate", "seconds": seconds }),
             Self::Mixed(n) => json!({ "do": "mixed", "clients": n, "seconds": seconds }),
             Self::Visible(runs) => json!({ "do": "visible", "runs": runs }),
+            Self::Frontier(writers, analysts) => {
+                json!({ "do": "frontier", "writers": writers, "analysts": analysts, "seconds": seconds })
+            }
         })
     }
 }
@@ -90,15 +98,20 @@ impl Clients {
         Self { tasks, counter, start }
     }
 
-    /// Commits per second of all of them.
-    pub(crate) async fn stop(mut self) -> Result<f64> {
+    /// What all of them together have done per second so far.
+    pub(crate) fn rate(&self) -> f64 {
         let taken = self.counter.clock.elapsed().as_secs_f64() - self.start;
-        let done = self.counter.done.load(Ordering::Relaxed);
+        self.counter.done.load(Ordering::Relaxed) as f64 / taken
+    }
+
+    /// The same when they have ended.
+    pub(crate) async fn stop(mut self) -> Result<f64> {
+        let rate = self.rate();
         self.counter.stop.store(true, Ordering::Relaxed);
         while let Some(ended) = self.tasks.join_next().await {
             ended.map_err(|e| Error::internal(format!("a writer ended: {e}")))??;
         }
-        Ok(done as f64 / taken)
+        Ok(rate)
     }
 }
 

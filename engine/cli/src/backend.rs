@@ -147,6 +147,11 @@ impl Backend {
         Running { events, task: Some(task) }
     }
 
+    /// How far a statement is that writes, from before it has begun.
+    pub fn progress(&self) -> ProgressHandle {
+        self.session.progress()
+    }
+
     /// The tables' and functions' names, now.
     ///
     /// *Errors*: a defect of the engine.

@@ -24,7 +24,7 @@ use crate::params::Params;
 use crate::result::{QueryResult, Tag};
 use crate::session::SessionCore;
 use crate::statement::Statement;
-use crate::{ddl, dml, parser, transaction};
+use crate::{ddl, dml, observe, parser, transaction};
 
 /// Runs a parsed statement.
 pub(crate) async fn run(
@@ -38,7 +38,7 @@ pub(crate) async fn run(
             return done;
         }
         if let Some(writing) = dml::writing(sql) {
-            return Box::pin(dml::run(core, writing, params)).await;
+            return Box::pin(observe::observed(core, dml::run(core, writing, params))).await;
         }
     }
     match Arc::unwrap_or_clone(statement) {
@@ -53,7 +53,7 @@ pub(crate) async fn run(
         Statement::Describe(query) => describe::describe(core, *query, params).await,
         Statement::Summarize(query) => Box::pin(describe::summarize(core, *query, params)).await,
         Statement::Reset(name) => settings::reset(core, name.as_deref()),
-        Statement::CopyFrom(copy) => Box::pin(dml::copy_from(core, &copy)).await,
+        Statement::CopyFrom(copy) => Box::pin(observe::observed(core, dml::copy_from(core, &copy))).await,
         Statement::Checkpoint => maintain::checkpoint(core).await,
         Statement::Optimize(name) => maintain::optimize(core, &name).await,
         Statement::Vacuum(name) => maintain::vacuum(core, name.as_ref()).await,
@@ -75,7 +75,9 @@ async fn run_sql(core: &Arc<SessionCore>, statement: ast::Statement, params: &Pa
     match statement {
         Sql::Query(_) => core.start_result(&core.plan_result(statement, params).await?).await,
         Sql::CreateTable(table) if table.temporary => Box::pin(create::table(core, table, params)).await,
-        Sql::CreateTable(table) => Box::pin(ddl::create::table(core, table, params)).await,
+        Sql::CreateTable(table) => {
+            Box::pin(observe::observed(core, ddl::create::table(core, table, params))).await
+        }
         Sql::AlterTable(alter) => Box::pin(ddl::alter::run(core, &alter)).await,
         Sql::Comment { object_type, object_name, comment, if_exists, .. } => {
             Box::pin(ddl::alter::comment(core, object_type, &object_name, comment, if_exists)).await

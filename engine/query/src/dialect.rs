@@ -97,7 +97,18 @@ impl Dialect for TriuneDialect {
         expr: &Expr,
         precedence: u8,
     ) -> Option<Result<Expr, ParserError>> {
-        POSTGRES.parse_infix(parser, expr, precedence)
+        // sqlparser takes all that follows, `AND …` and `OR …` too, for the right side of these.
+        const IS_DISTINCT: [Keyword; 3] = [Keyword::IS, Keyword::DISTINCT, Keyword::FROM];
+        const IS_NOT_DISTINCT: [Keyword; 4] = [Keyword::IS, Keyword::NOT, Keyword::DISTINCT, Keyword::FROM];
+        let made = if parser.parse_keywords(&IS_DISTINCT) {
+            Expr::IsDistinctFrom
+        } else if parser.parse_keywords(&IS_NOT_DISTINCT) {
+            Expr::IsNotDistinctFrom
+        } else {
+            return POSTGRES.parse_infix(parser, expr, precedence);
+        };
+        let right = parser.parse_subexpr(POSTGRES.prec_value(Precedence::Is));
+        Some(right.map(|right| made(Box::new(expr.clone()), Box::new(right))))
     }
 
     as_postgres!(

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! DataFusion's own UPDATE and DELETE lose predicates and act when they are planned; they are never reached. Here
-//! planning changes nothing, so `EXPLAIN` is harmless; `EXPLAIN ANALYZE` of a writing statement is refused.
+//! planning changes nothing, so `EXPLAIN` is harmless; `EXPLAIN ANALYZE` carries the statement out and shows its query.
 //! Each statement happens wholly or not at all ([`crate::transaction::write`]).
 
 mod assign;
@@ -37,7 +37,7 @@ use crate::params::{self, Params};
 use crate::result::QueryResult;
 use crate::session::SessionCore;
 use crate::statement::Statement;
-use crate::transaction;
+use crate::{observe, transaction};
 
 /// A statement that writes, and the CTEs before it.
 #[derive(Debug, Clone, Copy)]
@@ -66,7 +66,7 @@ pub(crate) fn writing(statement: &ast::Statement) -> Option<Writing<'_>> {
 
 impl Writing<'_> {
     /// `UPDATE: docs`, as `EXPLAIN` heads its plan.
-    fn heading(&self) -> String {
+    pub(crate) fn heading(&self) -> String {
         use ast::Statement as Sql;
         match self.statement {
             Sql::Insert(i) => format!("Insert: {}", i.table),
@@ -114,7 +114,11 @@ pub(crate) async fn run(
         return crate::commands::insert_temporary(core, writing.statement.clone(), params).await;
     }
     params::check(writing.statement, params)?;
-    transaction::write(core, || apply(core, writing, params).boxed()).await
+    transaction::write(core, || {
+        observe::again();
+        apply(core, writing, params).boxed()
+    })
+    .await
 }
 
 async fn apply(core: &Arc<SessionCore>, writing: Writing<'_>, params: &Params) -> Result<QueryResult> {

@@ -32,6 +32,8 @@ mod domain;
 mod errors;
 mod explain;
 mod json;
+mod membership;
+mod observe;
 mod params;
 pub mod parser;
 mod prepass;

@@ -4,10 +4,12 @@
 //! they hold. A query that reads two tables is half done when half of all rows are read; that overestimates
 //! queries that work long after reading, which no cheap measure avoids.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::metrics::MetricValue;
+
+use crate::session::SessionCore;
 
 /// A moment of a running query.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -25,16 +27,31 @@ pub struct Progress {
 /// Looks at a running query from outside; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct ProgressHandle {
-    plan: Option<Arc<dyn ExecutionPlan>>,
+    of: Of,
+}
+
+#[derive(Debug, Clone)]
+enum Of {
+    Plan(Option<Arc<dyn ExecutionPlan>>),
+    /// What its statement that writes has started last.
+    Session(Weak<SessionCore>),
 }
 
 impl ProgressHandle {
     pub(crate) fn of(plan: Option<Arc<dyn ExecutionPlan>>) -> Self {
-        Self { plan }
+        Self { of: Of::Plan(plan) }
+    }
+
+    pub(crate) fn of_session(session: &Arc<SessionCore>) -> Self {
+        Self { of: Of::Session(Arc::downgrade(session)) }
     }
 
     pub fn snapshot(&self) -> Progress {
-        let Some(plan) = &self.plan else { return Progress::default() };
+        let plan = match &self.of {
+            Of::Plan(plan) => plan.clone(),
+            Of::Session(core) => core.upgrade().and_then(|c| c.started()).and_then(|s| s.running()),
+        };
+        let Some(plan) = &plan else { return Progress::default() };
         let mut sum = Progress { total_rows: Some(0), ..Progress::default() };
         visit(plan, &mut sum);
         sum.total_rows = sum.total_rows.filter(|t| *t > 0);

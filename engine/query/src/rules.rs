@@ -4,9 +4,11 @@
 //! | stage | ours | place | reason |
 //! |---|---|---|---|
 //! | analyzer | `VectorSearchAnalyzerRule` | first | type coercion must see the search, not its marker |
+//! | analyzer | `Membership` | after type coercion | a value and the elements of its sub-query have one type then |
 //! | analyzer | `CheckedArithmetic` | last | types are settled; whatever is made of the expressions later is checked |
 //! | optimizer | `OrderByDistanceRule`, `NarrowSearchRule` | last | columns have been pruned by then |
 //! | physical | `FuseSearchFilterRule`, `LateColumnsRule` | after DataFusion's | filters have found their places; order and partitions stay |
+//! | physical | `KeepsNulls` | before the last push-down of filters | it stops those that joins send down |
 //! | physical | `JoinsGiveWay` | last | rules know a join by what stands above it |
 //! | planner | `VectorSearchPlanner` | before the defaults | turns the search node into operators |
 //!
@@ -27,11 +29,13 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 
 use crate::arithmetic::CheckedArithmetic;
+use crate::membership::{KeepsNulls, Membership};
 use crate::yielding::JoinsGiveWay;
 
 pub(crate) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     let mut rules = triune_search::analyzer_rules();
     rules.extend(Analyzer::new().rules);
+    rules.push(Arc::new(Membership::default()));
     rules.push(Arc::new(CheckedArithmetic::default()));
     rules
 }
@@ -44,6 +48,8 @@ pub(crate) fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
 
 pub(crate) fn physical_optimizer_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = PhysicalOptimizer::new().rules;
+    let last = rules.iter().rposition(|r| r.name().starts_with("FilterPushdown")).unwrap_or(rules.len());
+    rules.insert(last, Arc::new(KeepsNulls::default()));
     rules.extend(triune_search::physical_optimizer_rules());
     rules.push(Arc::new(JoinsGiveWay::default()));
     rules
@@ -73,12 +79,19 @@ mod tests {
     #[test]
     fn the_order_is_known() {
         let analyzers: Vec<String> = analyzer_rules().iter().map(|r| r.name().to_owned()).collect();
-        assert_eq!(analyzers.len(), 4, "{analyzers:?}");
-        assert_eq!(&analyzers[1..], ["resolve_grouping_function", "type_coercion", "checked_arithmetic"]);
+        assert_eq!(analyzers.len(), 5, "{analyzers:?}");
+        assert_eq!(
+            &analyzers[1..],
+            ["resolve_grouping_function", "type_coercion", "membership", "checked_arithmetic"]
+        );
         let optimizers: Vec<String> = optimizer_rules().iter().map(|r| r.name().to_owned()).collect();
         let at = |name: &str| optimizers.iter().position(|n| n == name).unwrap_or_else(|| panic!("{name}"));
         assert!(at("push_down_limit") < at("push_down_filter"));
         assert!(at("push_down_filter") < at("optimize_projections"));
         assert_eq!(at("optimize_projections") + 3, optimizers.len(), "{optimizers:?}");
+        let physical: Vec<String> = physical_optimizer_rules().iter().map(|r| r.name().to_owned()).collect();
+        let keeps =
+            physical.iter().position(|n| n == "keeps_nulls").unwrap_or_else(|| panic!("{physical:?}"));
+        assert_eq!(physical[keeps + 1], "FilterPushdown(Post)", "{physical:?}");
     }
 }

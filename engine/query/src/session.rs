@@ -20,8 +20,10 @@ pub use names::{ColumnInfo, FunctionInfo, FunctionKind, Names, TableInfo};
 
 use crate::database::Database;
 use crate::dml::RulesCache;
+use crate::observe::{self, Started};
 use crate::params::{self, Params};
 use crate::prepass::labels::{self, ColumnNames};
+use crate::progress::ProgressHandle;
 use crate::result::QueryResult;
 use crate::statement::Statement;
 use crate::transaction::{self, Work};
@@ -55,6 +57,8 @@ pub(crate) struct SessionCore {
     temporary: RwLock<HashMap<String, Arc<dyn TableProvider>>>,
     prepared: RwLock<HashMap<String, Prepared>>,
     work: Work,
+    /// The statement that was begun last, if it writes.
+    started: Mutex<Weak<Started>>,
     rules: RulesCache,
     /// Trees of statements that came with parameters, by their text.
     parsed: Mutex<Parsed>,
@@ -74,6 +78,7 @@ impl Session {
             temporary: RwLock::default(),
             prepared: RwLock::default(),
             work: Work::default(),
+            started: Mutex::default(),
             rules: RulesCache::default(),
             parsed: Mutex::default(),
         });
@@ -106,6 +111,11 @@ impl Session {
             Ok(result) => Ok(result),
             Err(error) => Err(errors::improve(&self.core, sql, error)),
         }
+    }
+
+    /// How far the statement is that writes, before it has a result; to be asked from another task.
+    pub fn progress(&self) -> ProgressHandle {
+        ProgressHandle::of_session(&self.core)
     }
 
     /// Every relation with its columns, for completion and for `\d`. One that cannot be opened is listed
@@ -159,6 +169,14 @@ impl SessionCore {
     /// The open transaction.
     pub(crate) fn work(&self) -> &Work {
         &self.work
+    }
+
+    pub(crate) fn set_started(&self, statement: Weak<Started>) {
+        *self.started.lock() = statement;
+    }
+
+    pub(crate) fn started(&self) -> Option<Arc<Started>> {
+        self.started.lock().upgrade()
     }
 
     /// What tables ask of new rows, planned.
@@ -268,6 +286,7 @@ impl SessionCore {
     /// Starts a bound logical plan.
     pub(crate) async fn start(&self, plan: &LogicalPlan) -> Result<QueryResult> {
         let physical = Box::pin(self.physical(plan)).await?;
+        observe::note(&physical);
         let stream = self.stream(Arc::clone(&physical), self.state().task_ctx())?;
         Ok(QueryResult::rows(stream, physical))
     }

@@ -33,6 +33,7 @@ pub(super) async fn execute(shell: &mut Shell, sql: &str) -> Result<bool, Abort>
         clock: Arc::clone(&shell.clock),
         ticks: ticks(),
     };
+    watch.progress.follow(shell.backend.progress());
     let started = match watch.next().await? {
         Event::Started(started) => started,
         Event::Failed(e) => return Err(e.into()),

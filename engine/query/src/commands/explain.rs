@@ -5,18 +5,19 @@ use std::sync::Arc;
 use arrow::array::{RecordBatch, StringArray};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::displayable;
+use datafusion::physical_plan::display::DisplayableExecutionPlan;
+use datafusion::physical_plan::{ExecutionPlan, displayable};
 use datafusion::sql::sqlparser::ast;
 use futures::StreamExt;
 use triune_common::{Error, Result};
 
-use crate::dml;
 use crate::explain::render;
 use crate::params::{self, Params};
 use crate::parser;
 use crate::result::{QueryResult, Tag};
 use crate::session::SessionCore;
 use crate::statement::{Explain, Statement};
+use crate::{dml, observe};
 
 const FORMATS: &str = "accepted are tree, indent, pgjson and graphviz";
 
@@ -24,6 +25,12 @@ pub(super) async fn run(core: &Arc<SessionCore>, explain: Explain, params: &Para
     let format = explain.format.as_deref().unwrap_or("tree").to_ascii_lowercase();
     if !matches!(format.as_str(), "tree" | "indent" | "pgjson" | "graphviz" | "text") {
         return Err(Error::invalid(format!("EXPLAIN has no format {format}")).with_hint(FORMATS));
+    }
+    if explain.analyze
+        && let Statement::Sql(sql) = explain.statement.as_ref()
+        && let Some(done) = analyze_writing(core, sql, params, explain.verbose, &format).await
+    {
+        return done;
     }
     let (heading, plan) = match *explain.statement {
         Statement::Sql(sql) => plan_of(core, *sql, params).await?,
@@ -33,7 +40,7 @@ pub(super) async fn run(core: &Arc<SessionCore>, explain: Explain, params: &Para
     if explain.analyze {
         if heading.is_some() || matches!(plan, LogicalPlan::Dml(_) | LogicalPlan::Ddl(_)) {
             return Err(Error::unsupported(
-                "EXPLAIN ANALYZE takes a query: it would carry out anything else",
+                "EXPLAIN ANALYZE takes a query or a statement that writes rows of a table",
             ));
         }
         return analyze(core, &plan, explain.verbose, &format).await;
@@ -87,6 +94,61 @@ async fn plan_of(
     }
 }
 
+/// Carries a writing statement out, as PostgreSQL does, and shows the query that it was made; `None` for others.
+async fn analyze_writing(
+    core: &Arc<SessionCore>,
+    sql: &ast::Statement,
+    params: &Params,
+    verbose: bool,
+    format: &str,
+) -> Option<Result<QueryResult>> {
+    if let ast::Statement::Execute { name: Some(name), parameters, .. } = sql {
+        let (statement, params) = match super::prepare::bound(core, name, parameters.clone(), params).await {
+            Ok(bound) => bound,
+            Err(e) => return Some(Err(e)),
+        };
+        return Box::pin(analyze_writing(core, &statement, &params, verbose, format)).await;
+    }
+    let writing = dml::writing(sql)?;
+    Some(
+        async {
+            check_analyzed(format)?;
+            let heading = writing.heading();
+            let clock = Arc::clone(&core.database().options().clock);
+            let start = clock.elapsed();
+            let (done, plan) = observe::explained(core, Box::pin(dml::run(core, writing, params))).await;
+            let result = done?;
+            let rows = match result.tag().clone() {
+                Tag::Command { rows, .. } => rows,
+                Tag::Rows | Tag::Plan => {
+                    Some(result.collect().await?.iter().map(|b| b.num_rows() as u64).sum())
+                }
+            };
+            let millis = (clock.elapsed() - start).as_secs_f64() * 1e3;
+            let tree = plan.map(|plan| analyzed(&plan, verbose, format)).unwrap_or_default();
+            let rows = rows.map_or(String::new(), |n| format!("{n} rows written; "));
+            lines(format!("{heading}\n{}\n\n{rows}ran in {millis:.1} ms", tree.trim_end()).trim_end())
+        }
+        .await,
+    )
+}
+
+fn check_analyzed(format: &str) -> Result<()> {
+    if matches!(format, "tree" | "text" | "indent") {
+        return Ok(());
+    }
+    Err(Error::unsupported(format!("EXPLAIN ANALYZE has no format {format}"))
+        .with_hint("accepted are tree and indent"))
+}
+
+/// A plan that has run, with what its operators measured.
+fn analyzed(plan: &Arc<dyn ExecutionPlan>, verbose: bool, format: &str) -> String {
+    match format {
+        "indent" => DisplayableExecutionPlan::with_metrics(plan.as_ref()).indent(verbose).to_string(),
+        _ => render(plan, true, verbose),
+    }
+}
+
 /// Runs the query to its end, throws its rows away, and shows what each operator did.
 async fn analyze(
     core: &Arc<SessionCore>,
@@ -94,10 +156,7 @@ async fn analyze(
     verbose: bool,
     format: &str,
 ) -> Result<QueryResult> {
-    if !matches!(format, "tree" | "text" | "indent") {
-        return Err(Error::unsupported(format!("EXPLAIN ANALYZE has no format {format}"))
-            .with_hint("accepted are tree and indent"));
-    }
+    check_analyzed(format)?;
     let clock = Arc::clone(&core.database().options().clock);
     let start = clock.elapsed();
     let physical = core.physical(plan).await?;
@@ -109,14 +168,7 @@ async fn analyze(
         rows += batch.map_err(triune_files::explain_read_error)?.num_rows();
     }
     let done = clock.elapsed();
-    let tree = match format {
-        "indent" => {
-            datafusion::physical_plan::display::DisplayableExecutionPlan::with_metrics(physical.as_ref())
-                .indent(verbose)
-                .to_string()
-        }
-        _ => render(&physical, true, verbose),
-    };
+    let tree = analyzed(&physical, verbose, format);
     let millis = |from: std::time::Duration, to: std::time::Duration| (to - from).as_secs_f64() * 1e3;
     lines(&format!(
         "{}\n\n{rows} rows; planned in {:.1} ms, ran in {:.1} ms",

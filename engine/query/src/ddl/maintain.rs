@@ -8,6 +8,7 @@ use futures::FutureExt;
 use triune_common::{Error, Result};
 use triune_lance::LanceVersion;
 use triune_storage::stamp::{CommitTs, TableId};
+use triune_storage::store::StoreProvider;
 
 use crate::dml::{self, target};
 use crate::result::QueryResult;
@@ -39,6 +40,14 @@ pub(crate) async fn vacuum(core: &Arc<SessionCore>, name: Option<&ObjectName>) -
     Ok(QueryResult::command("VACUUM", None))
 }
 
+/// A table with the name that plans show.
+pub(crate) fn named(table: Arc<dyn TableProvider>, name: &str) -> Arc<dyn TableProvider> {
+    match table.downcast_ref::<StoreProvider>() {
+        Some(stored) => Arc::new(stored.clone().named(name)),
+        None => table,
+    }
+}
+
 /// `FROM t AT (…)` on a table of the database.
 pub(crate) async fn at_version(
     core: &Arc<SessionCore>,
@@ -47,7 +56,7 @@ pub(crate) async fn at_version(
     version: &LanceVersion,
 ) -> Result<Arc<dyn TableProvider>> {
     let at = match version {
-        LanceVersion::Latest => return transaction::current(core).provider(table),
+        LanceVersion::Latest => return Ok(named(transaction::current(core).provider(table)?, name)),
         LanceVersion::Number(n) => CommitTs(*n),
         LanceVersion::Timestamp(time) => CommitTs(
             u64::try_from(time.timestamp_micros())
@@ -60,7 +69,7 @@ pub(crate) async fn at_version(
             .with_hint("write AT (VERSION => …) or AT (TIMESTAMP => …)"));
         }
     };
-    core.database().store().provider_at(table, at).boxed().await
+    Ok(named(core.database().store().provider_at(table, at).boxed().await?, name))
 }
 
 /// Puts the rows of an earlier version in the place of today's, as one commit.

@@ -27,7 +27,7 @@ use crate::parser::parse_query;
 use crate::result::QueryResult;
 use crate::session::SessionCore;
 use crate::statement::CopyFrom;
-use crate::transaction;
+use crate::{observe, transaction};
 
 const FILE: &str = "@file";
 
@@ -59,6 +59,7 @@ async fn apply(core: &Arc<SessionCore>, copy: &CopyFrom) -> Result<QueryResult> 
     let mut state = core.state();
     state.config_mut().options_mut().execution.target_partitions = 1;
     let physical = state.create_physical_plan(&plan).await?;
+    observe::note(&physical);
     let mut stream = core.stream(Arc::clone(&physical), state.task_ctx())?;
     let fields = query::fields_of(&plan, &stream.schema());
     let conflict = Conflict::Fail;

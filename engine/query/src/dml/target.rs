@@ -171,7 +171,8 @@ impl Target {
 
     /// Makes the table with its key columns known as [`query::TARGET`].
     pub(super) fn publish(&self) -> Result<()> {
-        transaction::put_relation(query::TARGET, self.transaction.provider_with_key(self.id())?)
+        let table = self.transaction.provider_with_key(self.id())?;
+        transaction::put_relation(query::TARGET, crate::ddl::maintain::named(table, &self.name))
     }
 
     /// The select list of everything that a row is changed by: `@o0`, `@o1` … and `@rid`.

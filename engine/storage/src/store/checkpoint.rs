@@ -131,7 +131,7 @@ fn publish(
         table.memtables.drain(..moved.memtables);
         next.tables.insert(id, Arc::new(table));
     }
-    let mut all = DbVersion { tables: BTreeMap::new() };
+    let mut all = DbVersion::default();
     for (id, table) in next.tables {
         let mut table = table.as_ref().clone();
         // Tables that nothing happened to are as they were.

@@ -39,13 +39,15 @@ use crate::key::Keys;
 const MOST_FROM_INDEX: u64 = 10_000;
 
 /// See the module's description.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct StoreProvider {
     /// The columns that are offered: a prefix of the stored schema.
     schema: SchemaRef,
     version: Arc<TableVersion>,
     snapshot: Snapshot,
     own: Option<Arc<TableWrites>>,
+    /// What plans call it.
+    name: Option<Arc<str>>,
 }
 
 impl StoreProvider {
@@ -55,7 +57,13 @@ impl StoreProvider {
         snapshot: Snapshot,
         own: Option<Arc<TableWrites>>,
     ) -> Self {
-        Self { schema, version, snapshot, own: own.filter(|w| !w.is_empty()) }
+        Self { schema, version, snapshot, own: own.filter(|w| !w.is_empty()), name: None }
+    }
+
+    /// The same with a name for plans, which otherwise show the table's number.
+    #[must_use]
+    pub fn named(self, name: &str) -> Self {
+        Self { name: Some(Arc::from(name)), ..self }
     }
 
     /// The definition at the snapshot.
@@ -219,7 +227,8 @@ impl TableProvider for StoreProvider {
                     .iter()
                     .map(|f| state.create_physical_expr(unqualified(f)?, &schema))
                     .collect::<DfResult<Vec<_>>>()?;
-                let table = format!("{}, index={}", self.version.def.id, found.names);
+                let name = self.name.clone().unwrap_or_else(|| self.version.def.id.to_string().into());
+                let table = format!("{name}, index={}", found.names);
                 let (schema, rows) = (Arc::clone(&stored_schema), found.rows);
                 let exec =
                     HotScanExec::try_new(table, schema, rows, columns.clone(), filters, limit, partitions);
@@ -297,7 +306,7 @@ impl StoreProvider {
             .map(|f| state.create_physical_expr(unqualified(f)?, &schema))
             .collect::<DfResult<Vec<_>>>()?;
         let partitions = state.config().target_partitions();
-        let table = self.version.def.id.to_string();
+        let table = self.name.clone().unwrap_or_else(|| self.version.def.id.to_string().into());
         let exec = HotScanExec::try_new(table, stored, hot, columns.to_vec(), filters, limit, partitions);
         Ok(Some(Arc::new(exec.map_err(DataFusionError::from)?)))
     }

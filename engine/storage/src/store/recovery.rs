@@ -3,6 +3,7 @@
 //! Replaying a commit is applying it again, by the same code, in the same order, without checks: what was
 //! acknowledged is there again (DUR-1), what was half-written was cut from the log before (DUR-2).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -43,7 +44,10 @@ impl Store {
     pub async fn refresh(&self, definitions: &[TableDef]) -> Result<()> {
         let (Some(place), Some(_)) = (&self.shared.place, &self.read_only) else { return Ok(()) };
         let _bases = self.shared.bases.lock().await;
-        let Recovered { version, last, .. } = read_now(place, definitions).await?;
+        let (Recovered { version, last, .. }, damage) = read_now(place, definitions).await?;
+        if let Some(why) = damage {
+            return Err(Error::new(ErrorKind::Data, why));
+        }
         self.shared.show(last, &version);
         Ok(())
     }
@@ -103,6 +107,9 @@ impl Store {
 
     /// Opens a database's storage as it is now, for reading. Changes nothing on disk and needs no lock: another
     /// process may go on writing, which is not seen until the storage is opened again.
+    ///
+    /// What is damaged is left out: a table that cannot be opened says so when it is used, of a log that cannot be
+    /// read further the commits before that place are shown. `system.maintenance` tells in `last_error`.
     pub async fn open_read_only(options: StoreOptions) -> Result<Arc<Self>> {
         let StoreOptions { fs, folder, lance, clock, rng, definitions, limits, .. } = options;
         let place = Place { fs, folder, lance, rng, remote: None };
@@ -115,8 +122,10 @@ impl Store {
         limits: Limits,
         definitions: &[TableDef],
     ) -> Result<Arc<Self>> {
-        let Recovered { version, last, next_table } = read_now(&place, definitions).await?;
+        let (recovered, damage) = read_now(&place, definitions).await?;
+        let Recovered { version, last, next_table } = recovered;
         let shared = Arc::new(Shared::new(clock, Some(place), limits, last, Arc::clone(&version)));
+        shared.gauge.last.lock().error = damage;
         let driver = Driver::inline(Committer::new(Arc::clone(&shared), None, version, last));
         let why = Error::new(ErrorKind::Permission, "the database is open read-only")
             .with_hint("open it without --readonly to write");
@@ -133,28 +142,72 @@ impl Store {
     }
 }
 
-/// What is there now, beside a writer.
-async fn read_now(place: &Place, definitions: &[TableDef]) -> Result<Recovered> {
+/// What is there now, beside a writer, and what of it is damaged.
+async fn read_now(place: &Place, definitions: &[TableDef]) -> Result<(Recovered, Option<String>)> {
     let mut attempt = 1;
     loop {
-        let state = State::load(place.fs.as_ref(), &place.folder)?;
-        match read(place, &state, definitions).await {
-            Ok(recovered) => return Ok(recovered),
-            // The writer has removed what this state names, and published another one.
-            Err(e) => {
-                let newer = State::load(place.fs.as_ref(), &place.folder)?;
-                if attempt == ATTEMPTS || newer.to_json()? == state.to_json()? {
-                    return Err(e);
-                }
-                attempt += 1;
-            }
+        let state = State::load(place.fs.as_ref(), &place.folder);
+        let Ok(state) = state else { return salvage(place, state, definitions.to_vec()).await };
+        if let Ok(recovered) = read(place, &state, definitions).await {
+            return Ok((recovered, None));
         }
+        // The writer has removed what this state names, and published another one; or something is damaged.
+        let same = match State::load(place.fs.as_ref(), &place.folder) {
+            Ok(newer) => newer.to_json()? == state.to_json()?,
+            Err(_) => false,
+        };
+        if attempt == ATTEMPTS || same {
+            return salvage(place, Ok(state), definitions.to_vec()).await;
+        }
+        attempt += 1;
     }
 }
 
 async fn read(place: &Place, state: &State, definitions: &[TableDef]) -> Result<Recovered> {
     let replay = place.read_log(state, SegmentId(state.first_segment.max(1)))?;
     recover(place, state, definitions.to_vec(), replay, CommitTs::MAX).await
+}
+
+/// What a read-only opening leaves out, and why.
+#[derive(Debug, Default)]
+struct Damage {
+    tables: BTreeMap<TableId, Arc<Error>>,
+    /// Commits from there on are not read: of what comes later nobody knows what it builds on.
+    log: Option<Error>,
+}
+
+/// What is intact of a damaged database, and a text that says what is not.
+async fn salvage(
+    place: &Place,
+    state: Result<State>,
+    definitions: Vec<TableDef>,
+) -> Result<(Recovered, Option<String>)> {
+    let mut damage = Damage::default();
+    let recovered = match state {
+        Ok(state) => {
+            let replay = place.read_log(&state, SegmentId(state.first_segment.max(1)));
+            let (replay, missing) = match replay {
+                Ok(replay) => (Some(replay), None),
+                Err(e) => (None, Some(e)),
+            };
+            damage.log = missing;
+            let replay = replay.into_iter().flatten();
+            replayed(place, &state, definitions, replay, CommitTs::MAX, Some(&mut damage)).await?
+        }
+        Err(e) => {
+            let why = Arc::new(e);
+            damage.tables = definitions.iter().map(|def| (def.id, Arc::clone(&why))).collect();
+            let next_table = definitions.iter().map(|def| def.id.0 + 1).max().unwrap_or(1);
+            Recovered { version: Arc::default(), last: CommitTs::ZERO, next_table }
+        }
+    };
+    let mut said: Vec<String> = damage.tables.values().map(|e| e.message().to_owned()).collect();
+    said.extend(damage.log.map(|e| format!("commits are shown up to this: {}", e.message())));
+    said.dedup();
+    let mut version = DbVersion::clone(&recovered.version);
+    version.damaged = damage.tables;
+    let recovered = Recovered { version: Arc::new(version), ..recovered };
+    Ok((recovered, (!said.is_empty()).then(|| said.join("; "))))
 }
 
 /// What was found on disk.
@@ -172,10 +225,26 @@ pub(super) async fn recover(
     replay: impl Iterator<Item = Result<(Position, Vec<u8>)>>,
     until: CommitTs,
 ) -> Result<Recovered> {
+    replayed(place, state, definitions, replay, until, None).await
+}
+
+/// The same; what is damaged goes into `damage` where there is one, and is an error otherwise.
+async fn replayed(
+    place: &Place,
+    state: &State,
+    definitions: Vec<TableDef>,
+    replay: impl Iterator<Item = Result<(Position, Vec<u8>)>>,
+    until: CommitTs,
+    mut damage: Option<&mut Damage>,
+) -> Result<Recovered> {
     let mut version = DbVersion::default();
     for def in definitions {
-        let table = open_table(place, def, state).await?;
-        version.tables.insert(table.def.id, Arc::new(table));
+        let id = def.id;
+        match (open_table(place, def, state).await, &mut damage) {
+            (Ok(table), _) => drop(version.tables.insert(id, Arc::new(table))),
+            (Err(e), Some(damage)) => drop(damage.tables.insert(id, Arc::new(e))),
+            (Err(e), None) => return Err(e),
+        }
     }
     let mut version = Arc::new(version);
     // A bulk load is in no log.
@@ -183,19 +252,14 @@ pub(super) async fn recover(
     let mut next_table = state.next_table.max(1);
     let applied = |table: TableId| state.tables.get(&table).map_or(CommitTs::ZERO, |t| t.applied);
     for frame in replay {
-        let (position, bytes) = frame?;
-        let schema_of = |table: TableId, revision: u64| {
-            let table = version.tables.get(&table)?;
-            (revision >= table.rows_revision).then(|| table.def.stored_schema())
+        let record = match (frame.and_then(|(at, bytes)| decode(&version, at, &bytes)), &mut damage) {
+            (Ok(record), _) => record,
+            (Err(e), Some(damage)) => {
+                damage.log = Some(e);
+                break;
+            }
+            (Err(e), None) => return Err(e),
         };
-        let record = Record::decode(&bytes, &schema_of).map_err(|e| {
-            Error::data(format!(
-                "the log record at byte {} of segment {} cannot be read: {}",
-                position.offset,
-                position.segment,
-                e.message()
-            ))
-        })?;
         match record {
             Record::Commit(commit) if commit.ts > until => break,
             Record::Commit(commit) => {
@@ -214,6 +278,21 @@ pub(super) async fn recover(
         next_table = next_table.max(id.0 + 1);
     }
     Ok(Recovered { version, last, next_table })
+}
+
+fn decode(version: &DbVersion, position: Position, bytes: &[u8]) -> Result<Record> {
+    let schema_of = |table: TableId, revision: u64| {
+        let table = version.tables.get(&table)?;
+        (revision >= table.rows_revision).then(|| table.def.stored_schema())
+    };
+    Record::decode(bytes, &schema_of).map_err(|e| {
+        Error::data(format!(
+            "the log record at byte {} of segment {} cannot be read: {}",
+            position.offset,
+            position.segment,
+            e.message()
+        ))
+    })
 }
 
 /// A table with its base, its memtable empty.

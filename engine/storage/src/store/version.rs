@@ -27,11 +27,16 @@ use crate::table::TableDef;
 #[derive(Debug, Clone, Default)]
 pub struct DbVersion {
     pub(super) tables: BTreeMap<TableId, Arc<TableVersion>>,
+    /// Tables that a read-only opening found damaged, and what is wrong with them.
+    pub(super) damaged: BTreeMap<TableId, Arc<Error>>,
 }
 
 impl DbVersion {
     pub fn table(&self, id: TableId) -> Result<&Arc<TableVersion>> {
         self.tables.get(&id).ok_or_else(|| {
+            if let Some(why) = self.damaged.get(&id) {
+                return why.copy();
+            }
             Error::new(ErrorKind::Conflict, "the table was dropped, or made after this transaction began")
                 .with_hint("SQLSTATE 40001: run the transaction again")
         })
@@ -41,13 +46,13 @@ impl DbVersion {
     pub(super) fn with(&self, table: TableVersion) -> Self {
         let mut tables = self.tables.clone();
         tables.insert(table.def.id, Arc::new(table));
-        Self { tables }
+        Self { tables, damaged: self.damaged.clone() }
     }
 
     pub(super) fn without(&self, id: TableId) -> Self {
         let mut tables = self.tables.clone();
         tables.remove(&id);
-        Self { tables }
+        Self { tables, damaged: self.damaged.clone() }
     }
 }
 
