@@ -10,6 +10,7 @@ pub(crate) mod indexes;
 pub(crate) mod maintain;
 pub(crate) mod show;
 pub(crate) mod types;
+pub(crate) mod uuids;
 pub(crate) mod versions;
 
 use std::sync::Arc;

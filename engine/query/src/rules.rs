@@ -4,6 +4,7 @@
 //! | stage | ours | place | reason |
 //! |---|---|---|---|
 //! | analyzer | `VectorSearchAnalyzerRule` | first | type coercion must see the search, not its marker |
+//! | analyzer | `UuidTexts` | before type coercion | casts would stand between a column and its text |
 //! | analyzer | `Membership` | after type coercion | a value and the elements of its sub-query have one type then |
 //! | analyzer | `CheckedArithmetic` | last | types are settled; whatever is made of the expressions later is checked |
 //! | optimizer | `OrderByDistanceRule`, `NarrowSearchRule` | last | columns have been pruned by then |
@@ -29,11 +30,13 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 
 use crate::arithmetic::CheckedArithmetic;
+use crate::ddl::uuids::UuidTexts;
 use crate::membership::{KeepsNulls, Membership};
 use crate::yielding::JoinsGiveWay;
 
 pub(crate) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     let mut rules = triune_search::analyzer_rules();
+    rules.push(Arc::new(UuidTexts::default()));
     rules.extend(Analyzer::new().rules);
     rules.push(Arc::new(Membership::default()));
     rules.push(Arc::new(CheckedArithmetic::default()));
@@ -79,10 +82,10 @@ mod tests {
     #[test]
     fn the_order_is_known() {
         let analyzers: Vec<String> = analyzer_rules().iter().map(|r| r.name().to_owned()).collect();
-        assert_eq!(analyzers.len(), 5, "{analyzers:?}");
+        assert_eq!(analyzers.len(), 6, "{analyzers:?}");
         assert_eq!(
             &analyzers[1..],
-            ["resolve_grouping_function", "type_coercion", "membership", "checked_arithmetic"]
+            ["uuid_texts", "resolve_grouping_function", "type_coercion", "membership", "checked_arithmetic"]
         );
         let optimizers: Vec<String> = optimizer_rules().iter().map(|r| r.name().to_owned()).collect();
         let at = |name: &str| optimizers.iter().position(|n| n == name).unwrap_or_else(|| panic!("{name}"));

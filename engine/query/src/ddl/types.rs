@@ -6,10 +6,12 @@
 //! | `UUID` | Utf8 in the form `a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11` |
 //! | `JSON`, `JSONB` | Utf8, checked to be JSON, otherwise as written |
 //! | `SERIAL`, `BIGSERIAL` | INTEGER, BIGINT with an identity |
+//! | `UTINYINT`, `USMALLINT`, `UINTEGER`, `UBIGINT` | whole numbers without a sign |
+//! | `HUGEINT` | DECIMAL(38, 0) |
 //! | `T[]`, `STRUCT`, `VECTOR(n)` | List (items nullable), Struct, FixedSizeList |
 //! | everything else | DataFusion's type |
 //!
-//! Limits: intervals and maps are not kept. UUIDs compare as texts: write literals in the form above.
+//! Limits: intervals and maps are not kept. a text that is compared with a UUID column may have any spelling.
 
 use std::sync::Arc;
 
@@ -126,6 +128,13 @@ pub(crate) async fn declared(core: &Arc<SessionCore>, column: &ast::ColumnDef) -
 pub(crate) fn plain(sql: &SqlType) -> Result<SqlType> {
     Ok(match sql {
         SqlType::Uuid | SqlType::JSON | SqlType::JSONB => SqlType::Text,
+        SqlType::UTinyInt => SqlType::TinyIntUnsigned(None),
+        SqlType::USmallInt => SqlType::SmallIntUnsigned(None),
+        SqlType::UBigInt => SqlType::BigIntUnsigned(None),
+        SqlType::Custom(name, of) if of.is_empty() && name.to_string().eq_ignore_ascii_case("uinteger") => {
+            SqlType::IntUnsigned(None)
+        }
+        SqlType::HugeInt => SqlType::Decimal(ast::ExactNumberInfo::PrecisionAndScale(38, 0)),
         SqlType::Blob(_) | SqlType::Binary(_) | SqlType::Varbinary(_) => SqlType::Bytea,
         SqlType::Array(ArrayElemTypeDef::SquareBracket(item, size)) => {
             SqlType::Array(ArrayElemTypeDef::SquareBracket(Box::new(plain(item)?), *size))

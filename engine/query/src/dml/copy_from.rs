@@ -7,7 +7,8 @@
 //!
 //! Columns of the file go to columns of their name where the file names all of them so; else by position. All of a
 //! CSV is read as text and converted to the columns' types, so that `007` stays `007` in a text. A value that does not
-//! fit is an error that names its row, counted from 1 over all files; nothing is added then.
+//! fit is an error that names the file (or the pattern), its row, counted from 1 over all files, the
+//! column and the value; nothing is added then.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -78,12 +79,23 @@ async fn apply(core: &Arc<SessionCore>, copy: &CopyFrom) -> Result<QueryResult> 
     while let Some(batch) = stream.next().await {
         let batch = batch.map_err(triune_files::explain_read_error)?;
         let rows = insert::of_batch(core, &target, &rules, &places, &fields, &batch, &[], 0)
-            .map_err(|e| in_row(locate(e, core, &target, &rules, &places, &fields, &batch), true, offset))?;
+            .map_err(|e| in_row(locate(e, core, &target, &rules, &places, &fields, &batch), true, offset))
+            .map_err(|e| in_file(&copy.source, &e))?;
         offset += batch.num_rows();
         sink.push(rows).await?;
     }
     sink.finish().await?;
     Ok(QueryResult::command("COPY", Some(sink.rows)))
+}
+
+/// Where a row came from, in front of what is wrong with it.
+fn in_file(source: &str, e: &Error) -> Error {
+    let name = source.trim_end_matches('/').rsplit('/').next().unwrap_or(source);
+    let error = Error::new(e.kind(), format!("{name}, {}", e.message()));
+    match e.hint() {
+        Some(hint) => error.with_hint(hint),
+        None => error,
+    }
 }
 
 /// The first row of a batch that alone is refused: constraints are verified for a batch as a whole.

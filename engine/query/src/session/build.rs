@@ -99,6 +99,11 @@ fn register_functions(state: &mut SessionState) {
         // Registering fails only for registries that are read only, which this one is not.
         let _ = state.register_udf(function);
     }
+    // PostgreSQL's name.
+    if let Ok(uuid) = state.udf("uuid") {
+        let both = uuid.as_ref().clone().with_aliases(["gen_random_uuid"]);
+        let _ = state.register_udf(Arc::new(both));
+    }
     for name in domain::FUNCTIONS {
         if let Ok(function) = state.udf(name) {
             let _ = state.register_udf(domain::without_error(&function));
