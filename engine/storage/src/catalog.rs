@@ -40,6 +40,14 @@ pub struct Catalog {
     /// Secrets by name, sealed.
     #[serde(default)]
     pub secrets: BTreeMap<String, SecretEntry>,
+    /// Of the writer that published it, on object stores: see [`crate::place`].
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub epoch: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// One schema's relations by name.
@@ -100,7 +108,7 @@ impl Catalog {
     /// The catalog of a new database.
     pub fn empty() -> Self {
         let schemas = BTreeMap::from([("public".to_owned(), SchemaEntry::default())]);
-        Self { format: FORMAT, version: 0, schemas, secrets: BTreeMap::new() }
+        Self { format: FORMAT, version: 0, schemas, secrets: BTreeMap::new(), epoch: 0 }
     }
 
     /// Reads a document, refusing what this build cannot understand completely.

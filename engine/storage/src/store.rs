@@ -71,7 +71,7 @@ pub struct Store {
     shared: Arc<Shared>,
     driver: Driver,
     /// Given back when the committer has ended.
-    right: Option<remote::Returned>,
+    _right: Option<remote::Returned>,
     next_table: AtomicU64,
     keeper: Mutex<Option<tokio::task::JoinHandle<()>>>,
     indexer: Mutex<Option<indexes::Indexer>>,
@@ -107,7 +107,7 @@ impl Store {
         Ok(Arc::new(Self {
             shared,
             driver,
-            right: None,
+            _right: None,
             next_table: AtomicU64::new(1),
             keeper: Mutex::default(),
             indexer: Mutex::default(),
@@ -127,7 +127,7 @@ impl Store {
         Ok(Arc::new(Self {
             shared,
             driver,
-            right: None,
+            _right: None,
             next_table,
             keeper: Mutex::default(),
             indexer: Mutex::default(),

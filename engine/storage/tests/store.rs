@@ -14,6 +14,7 @@ mod store {
     mod indexes;
     mod model;
     mod recovery;
+    mod remote;
     mod schema;
     mod simulation;
     mod transactions;

@@ -23,12 +23,7 @@ impl LanceStore {
     /// Objects that are written later are not among them. `building`: indexes are being built that no version names
     /// yet, none is among them then. Errors: data if a version that is to be kept cannot be
     /// read.
-    pub async fn unreferenced(
-        &self,
-        url: &Url,
-        keep: &[u64],
-        building: bool,
-    ) -> Result<NeedlessObjects> {
+    pub async fn unreferenced(&self, url: &Url, keep: &[u64], building: bool) -> Result<NeedlessObjects> {
         let listed = self.objects(url).await?;
         let mut needed: HashSet<String> = HashSet::new();
         let mut indexes: HashSet<String> = HashSet::new();
@@ -55,7 +50,9 @@ impl LanceStore {
         }
         let is_needless = |name: &str| match name.split_once('/') {
             Some(("data" | "_versions" | "_transactions", _)) => !needed.contains(name),
-            Some(("_indices", rest)) => !building && !indexes.contains(rest.split('/').next().unwrap_or(rest)),
+            Some(("_indices", rest)) => {
+                !building && !indexes.contains(rest.split('/').next().unwrap_or(rest))
+            }
             _ => false,
         };
         Ok(NeedlessObjects(listed.into_iter().filter(|(name, _)| is_needless(name)).collect()))
@@ -63,8 +60,7 @@ impl LanceStore {
 
     /// Removes objects and returns how many bytes that were; those that are gone already are fine.
     pub async fn remove_objects(&self, url: &Url, objects: NeedlessObjects) -> Result<u64> {
-        let (store, root, _) =
-            Box::pin(self.builder(url)?.build_object_store()).await.map_err(from_lance)?;
+        let (store, root, _) = Box::pin(self.builder(url)?.build_object_store()).await.map_err(from_lance)?;
         let (store, root) = (&store, &root);
         futures::stream::iter(objects.0)
             .map(|(name, size)| async move {
@@ -82,8 +78,7 @@ impl LanceStore {
 
     /// Names in the dataset's folder, and sizes.
     async fn objects(&self, url: &Url) -> Result<Vec<(String, u64)>> {
-        let (store, root, _) =
-            Box::pin(self.builder(url)?.build_object_store()).await.map_err(from_lance)?;
+        let (store, root, _) = Box::pin(self.builder(url)?.build_object_store()).await.map_err(from_lance)?;
         let listed: Vec<_> = store.read_dir_all(&root, None).try_collect().await.map_err(from_lance)?;
         let name = |location: &str| {
             let rest = location.strip_prefix(root.as_ref())?;

@@ -8,6 +8,7 @@ use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, UpdateVersi
 use triune_common::{Error, ErrorKind, Result};
 
 use super::{Catalog, CatalogStore};
+use crate::place::Right;
 
 /// Keeps the catalog as one object; its ETag stands for the version that was read.
 #[derive(Debug)]
@@ -17,12 +18,26 @@ pub struct ObjectCatalogStore {
     place: String,
     /// What the last [`CatalogStore::load`] saw: catalog version and the object's own version.
     seen: Mutex<Option<(u64, Option<UpdateVersion>)>>,
+    /// The writer's; its epoch goes into every document.
+    right: Option<Arc<Right>>,
 }
 
 impl ObjectCatalogStore {
     /// `path` is the object that holds the document, `place` the database's URL for messages.
     pub fn new(store: Arc<dyn ObjectStore>, path: Path, place: String) -> Self {
-        Self { store, path, place, seen: Mutex::new(None) }
+        Self { store, path, place, seen: Mutex::new(None), right: None }
+    }
+
+    /// Publishes with this right only: not any more when a newer writer has published.
+    #[must_use]
+    pub fn with_right(self, right: Arc<Right>) -> Self {
+        Self { right: Some(right), ..self }
+    }
+
+    /// Whether the published document is, letter by letter, the one that was to be published.
+    async fn is_published(&self, document: &[u8]) -> bool {
+        let read = || async { self.store.get(&self.path).await?.bytes().await };
+        crate::place::again(read).await.is_ok_and(|there| there == document)
     }
 
     fn remember(&self, version: u64, update: Option<UpdateVersion>) -> Result<()> {
@@ -76,12 +91,23 @@ impl CatalogStore for ObjectCatalogStore {
             Some((_, None)) => PutMode::Create,
             None => return Err(Error::internal("a catalog is published before it was loaded")),
         };
-        let options = PutOptions { mode, ..PutOptions::default() };
-        match self.store.put_opts(&self.path, next.to_json()?.into(), options).await {
-            Ok(_) => Ok(true),
-            Err(object_store::Error::Precondition { .. } | object_store::Error::AlreadyExists { .. }) => {
-                Ok(false)
+        let mut next = next.clone();
+        if let Some(right) = &self.right {
+            right.check()?;
+            if next.epoch > right.epoch() {
+                right.verify().await?;
             }
+            next.epoch = right.epoch();
+        }
+        let document = next.to_json()?;
+        let options = PutOptions { mode, ..PutOptions::default() };
+        match self.store.put_opts(&self.path, document.clone().into(), options).await {
+            Ok(_) => Ok(true),
+            // A try of the store's client that was not answered may have arrived.
+            Err(object_store::Error::Precondition { .. } | object_store::Error::AlreadyExists { .. }) => {
+                Ok(self.is_published(&document).await)
+            }
+            Err(_) if self.is_published(&document).await => Ok(true),
             Err(e) => Err(self.error("write", e)),
         }
     }

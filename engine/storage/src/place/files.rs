@@ -21,8 +21,8 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path as ObjectPath;
 use object_store::{
-    Error as StoreError, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, PutOptions,
-    PutPayload, UpdateVersion, WriteMultipart,
+    Error as StoreError, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
+    UpdateVersion, WriteMultipart,
 };
 use parking_lot::{Mutex, RwLock};
 use triune_common::{Error, ErrorKind, Result};
@@ -247,13 +247,10 @@ impl StorageFs for ObjectFs {
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         let (store, object) = (Arc::clone(&self.place.store), self.object(dir)?);
-        let listed =
-            self.wait(async move { again(|| store.list_with_delimiter(Some(&object))).await })?;
+        let listed = self.wait(async move { again(|| store.list_with_delimiter(Some(&object))).await })?;
         let files = listed.objects.into_iter().map(|o| o.location);
-        let mut names: Vec<String> = files
-            .chain(listed.common_prefixes)
-            .filter_map(|p| p.filename().map(str::to_owned))
-            .collect();
+        let mut names: Vec<String> =
+            files.chain(listed.common_prefixes).filter_map(|p| p.filename().map(str::to_owned)).collect();
         names.sort_unstable();
         Ok(names)
     }

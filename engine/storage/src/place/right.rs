@@ -57,6 +57,7 @@ pub enum Claim {
 #[derive(Debug, Clone)]
 pub struct ClaimOptions {
     pub claim: Claim,
+    /// Zero: the claim is not renewed and nobody waits for it to run out; the fences alone keep two writers apart.
     pub lease: Duration,
     /// The folder of the lock among the processes of this machine; made if it does not exist.
     pub lock: Option<std::path::PathBuf>,
@@ -152,12 +153,13 @@ impl Right {
                 Some(there) => {
                     let then = &there.document;
                     let theirs = Duration::from_millis(then.lease_ms);
-                    let dead = lock.is_some() && boot.is_some() && then.boot == boot && then.lock == lock_name;
+                    let dead =
+                        lock.is_some() && boot.is_some() && then.boot == boot && then.lock == lock_name;
                     if !then.released && !dead && watched.as_ref() != Some(then) {
                         let age = (clock.now() - there.modified).to_std().unwrap_or_default();
                         match claim {
                             Claim::TakeOver => wait = theirs,
-                            Claim::IfFree if age < theirs => {
+                            Claim::IfFree if age < theirs || theirs.is_zero() => {
                                 let ago = age.as_secs();
                                 return Err(then.holder.in_the_way(&place.name).with_hint(format!(
                                     "it was last heard of {ago} s ago and is free {} s after that; open the database \
@@ -228,6 +230,9 @@ impl Right {
             lock: Mutex::new(lock),
         });
         let weak = Arc::downgrade(&right);
+        if lease.is_zero() {
+            return right;
+        }
         let task = right.place.io.handle().spawn(async move {
             let mut pause = lease / 3;
             loop {
@@ -252,9 +257,10 @@ impl Right {
     pub(crate) fn check(&self) -> Result<()> {
         match &*self.lost.lock() {
             Some(e) => Err(e.copy()),
-            None if self.closed.load(Ordering::SeqCst) => {
-                Err(Error::new(ErrorKind::Unavailable, format!("the database at {} was closed", self.place.name)))
-            }
+            None if self.closed.load(Ordering::SeqCst) => Err(Error::new(
+                ErrorKind::Unavailable,
+                format!("the database at {} was closed", self.place.name),
+            )),
             None => Ok(()),
         }
     }
@@ -262,6 +268,9 @@ impl Right {
     /// Errors also when nobody else can be excluded by now.
     pub(crate) fn check_lease(&self) -> Result<()> {
         self.check()?;
+        if self.lease.is_zero() {
+            return Ok(());
+        }
         let since = self.clock.elapsed().saturating_sub(self.seen.lock().renewed);
         if since <= self.lease * 2 / 3 {
             return Ok(());
@@ -388,10 +397,7 @@ pub(crate) async fn fenced(place: &ObjectPlace) -> Error {
     };
     Error::new(
         ErrorKind::Unavailable,
-        format!(
-            "the database at {} was taken over for writing by {by}; this was not written",
-            place.name
-        ),
+        format!("the database at {} was taken over for writing by {by}; this was not written", place.name),
     )
     .with_hint("open it read-only, or take it over again")
 }

@@ -92,7 +92,7 @@ impl Store {
         let store = Arc::new(Self {
             shared,
             driver,
-            right,
+            _right: right,
             next_table: AtomicU64::new(next_table),
             keeper: parking_lot::Mutex::default(),
             indexer: parking_lot::Mutex::default(),
@@ -132,7 +132,7 @@ impl Store {
         Ok(Arc::new(Self {
             shared,
             driver,
-            right: None,
+            _right: None,
             next_table: AtomicU64::new(next_table),
             keeper: parking_lot::Mutex::default(),
             indexer: parking_lot::Mutex::default(),

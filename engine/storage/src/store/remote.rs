@@ -36,27 +36,31 @@ pub(super) struct Remote {
     place: ObjectPlace,
     files: Arc<ObjectFs>,
     right: Option<Arc<Right>>,
+    /// Of the names that this writer gives to files.
+    first_file: u64,
     local: Option<LocalPlace>,
 }
 
 /// A right that is given back with the store, whoever else still looks at its files.
 #[derive(Debug)]
-pub(super) struct Returned(Arc<Right>);
+pub(super) struct Returned(Option<Arc<Right>>);
 
 impl Drop for Returned {
     fn drop(&mut self) {
-        self.0.release();
+        if let Some(right) = self.0.take() {
+            right.release();
+        }
     }
 }
 
 impl Remote {
     /// The number from which on this writer gives names to files.
     pub(super) fn first_file(&self) -> u64 {
-        self.right.as_ref().map_or(0, |r| r.epoch() << 32)
+        self.first_file
     }
 
     pub(super) fn returned(&self) -> Option<Returned> {
-        self.right.as_ref().map(|r| Returned(Arc::clone(r)))
+        self.right.as_ref().map(|r| Returned(Some(Arc::clone(r))))
     }
 
     /// The folder of a local log on this machine, if it is here.
@@ -68,7 +72,11 @@ impl Remote {
         for folder in usual.into_iter().chain(then) {
             let there = RealFs.exists(&folder).map_err(|e| io_error("read", &folder, &e))?;
             if there
-                && RealFs.list(&folder).map_err(|e| io_error("read", &folder, &e))?.iter().any(|n| is_segment(n))
+                && RealFs
+                    .list(&folder)
+                    .map_err(|e| io_error("read", &folder, &e))?
+                    .iter()
+                    .any(|n| is_segment(n))
             {
                 return Ok(Some(folder));
             }
@@ -130,7 +138,8 @@ impl Store {
     pub async fn open_remote(options: StoreOptions, remote: RemoteOptions) -> Result<Arc<Self>> {
         let StoreOptions { lance, clock, rng, definitions, limits, thread, .. } = options;
         let RemoteOptions { place, files, right, local, wal, accept_lost_wal } = remote;
-        let remote = Remote { place, files, right: right.clone(), local };
+        let first_file = right.as_ref().map_or(0, |r| r.epoch() << 32);
+        let remote = Remote { place, files, right: right.clone(), first_file, local };
         let at = Place {
             fs: Arc::clone(&remote.files) as Arc<dyn StorageFs>,
             folder: remote.files.root().to_owned(),
@@ -144,7 +153,7 @@ impl Store {
             return Self::start_reading(at, clock, limits, &definitions).await;
         };
         // A store that does not open leaves the database to others.
-        let returned = Returned(Arc::clone(&right));
+        let mut returned = Returned(Some(Arc::clone(&right)));
         remote.files.hold(Arc::clone(&right));
         let mut state = begin_epoch(&at, &remote, &right)?;
         remote.keep_copies(state.database.as_deref());
@@ -188,7 +197,8 @@ impl Store {
                 state.store(at.fs.as_ref(), &at.folder)?;
                 history::forget(&at)?;
                 if let Some(name) = old
-                    && let Some(folder) = remote.log_folder(state.database.as_deref().unwrap_or_default(), &name)?
+                    && let Some(folder) =
+                        remote.log_folder(state.database.as_deref().unwrap_or_default(), &name)?
                 {
                     // What stays takes space only.
                     drop(RealFs.remove_dir_all(&folder));
@@ -207,13 +217,8 @@ impl Store {
         remote.files.forget_copies(&needed.into_iter().flatten().collect())?;
         let store = Self::start(at, &state, start(None), opened.log, opened.replay).await?;
         // The store has one of its own.
-        std::mem::forget(returned);
+        drop(returned.0.take());
         Ok(store)
-    }
-
-    /// Whether another process than this one is asked for every commit or file.
-    pub fn is_remote(&self) -> bool {
-        self.shared.place.as_ref().is_some_and(|p| p.remote.is_some())
     }
 
     /// Ends writing: a database in an object store can then be opened on any machine at once, whatever kind its log
@@ -369,7 +374,9 @@ async fn new_log(
     }
     let Some(local) = &remote.local else {
         return Err(Error::invalid("there is no folder for the log: neither XDG_STATE_HOME nor HOME is set")
-            .with_hint("name one with --wal-dir, or keep the log beside the tables with --wal object-store"));
+            .with_hint(
+                "name one with --wal-dir, or keep the log beside the tables with --wal object-store",
+            ));
     };
     let id = random_name(at);
     let folder = local.log(state.database.as_deref().unwrap_or_default(), &id);

@@ -122,6 +122,10 @@ impl ObjectWal {
     /// Reads the log from `first` on and changes nothing. Every frame that is handed out is durable.
     pub async fn open_read_only(place: &ObjectPlace, first: SegmentId) -> Result<Replay> {
         let sizes = place.segments().await?;
+        if sizes.range(first..).next().is_none() {
+            // Nothing was committed since the checkpoint that named `first`: its object comes with the next commit.
+            return Ok(Replay::nothing());
+        }
         place.replay(first, &sizes).await
     }
 

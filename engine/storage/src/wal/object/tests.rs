@@ -1,5 +1,7 @@
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::DateTime;
@@ -12,7 +14,11 @@ use object_store::{
 use parking_lot::Mutex;
 use tokio::runtime::Runtime;
 
+use object_store::ObjectStore;
+
 use super::*;
+use crate::lock::Holder;
+use crate::place::{Claim, ClaimOptions, StoreIo};
 use crate::wal::record;
 
 /// What happens to a PUT.
@@ -103,18 +109,23 @@ impl ObjectStore for Faulty {
 struct Bench {
     runtime: Runtime,
     store: Arc<Faulty>,
+    io: Arc<StoreIo>,
+    /// Rights that nobody gave back.
+    rights: Mutex<Vec<Arc<Right>>>,
 }
 
 impl Bench {
     fn new() -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let store = Faulty { inner: InMemory::new(), faults: Mutex::default(), puts: AtomicUsize::new(0) };
-        Self { runtime: runtime.unwrap(), store: Arc::new(store) }
+        let io = Arc::new(StoreIo::start().unwrap());
+        Self { runtime: runtime.unwrap(), store: Arc::new(store), io, rights: Mutex::default() }
     }
 
-    fn place(&self) -> ObjectLogPlace {
+    fn place(&self) -> ObjectPlace {
         let store = Arc::clone(&self.store) as Arc<dyn ObjectStore>;
-        ObjectLogPlace { store, prefix: Path::from("a/my.db"), name: "s3://b/a/my.db".to_owned() }
+        let io = Arc::clone(&self.io);
+        ObjectPlace { store, prefix: Path::from("a/my.db"), name: "s3://b/a/my.db".to_owned(), io }
     }
 
     fn open(&self, claim: Claim, pid: u32) -> Result<(ObjectWal, Vec<Vec<u8>>)> {
@@ -122,9 +133,22 @@ impl Bench {
     }
 
     fn open_from(&self, first: SegmentId, claim: Claim, pid: u32) -> Result<(ObjectWal, Vec<Vec<u8>>)> {
-        let holder = Holder { pid, host: "h".to_owned(), since: DateTime::UNIX_EPOCH };
-        let (wal, replay) = self.runtime.block_on(ObjectWal::open(self.place(), first, claim, holder))?;
+        let right = self.claim(claim, pid)?;
+        let (wal, replay) = self.runtime.block_on(ObjectWal::open(self.place(), first, &right))?;
         Ok((wal, payloads(replay)?))
+    }
+
+    fn claim(&self, claim: Claim, pid: u32) -> Result<Arc<Right>> {
+        let holder = Holder { pid, host: "h".to_owned(), since: DateTime::UNIX_EPOCH };
+        let options = ClaimOptions {
+            claim,
+            lease: Duration::ZERO,
+            holder: Some(holder),
+            ..ClaimOptions::new(Arc::new(triune_common::ManualClock::default()))
+        };
+        let right = self.runtime.block_on(Right::claim(self.place(), options))?;
+        self.rights.lock().push(Arc::clone(&right));
+        Ok(right)
     }
 
     fn read(&self) -> Vec<Vec<u8>> {
@@ -174,6 +198,7 @@ fn each_sync_is_one_object_and_all_return() {
     assert_eq!(texts(&found), ["a", "b", "c", "d"]);
     commit(&mut wal, "e").unwrap();
     wal.close().unwrap();
+    bench.rights.lock().last().unwrap().release();
     let (_, found) = bench.open(Claim::IfFree, 3).unwrap();
     assert_eq!(texts(&found), ["a", "b", "c", "d", "e"]);
 }
@@ -252,9 +277,7 @@ fn two_openers_at_once_and_a_commit_between_claim_and_fence() {
     let bench = Bench::new();
     let (mut old, _) = bench.open(Claim::IfFree, 1).unwrap();
     // The old writer's PUT takes the number that the new one's fence is tried at first.
-    let holder = Holder { pid: 2, host: "h".to_owned(), since: DateTime::UNIX_EPOCH };
-    let granted = bench.runtime.block_on(claim::claim(&bench.place(), Claim::TakeOver, holder)).unwrap();
-    assert_eq!(granted.epoch, 2);
+    assert_eq!(bench.claim(Claim::TakeOver, 2).unwrap().epoch(), 2);
     commit(&mut old, "just in time").unwrap();
     let (mut new, found) = bench.open(Claim::TakeOver, 3).unwrap();
     assert_eq!(texts(&found), ["just in time"]);
