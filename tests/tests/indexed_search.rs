@@ -38,14 +38,20 @@ async fn found(session: &Session, sql: &str) -> Vec<(i64, Option<f32>)> {
     for batch in rows(session, sql).await {
         let ids = batch.column(0).as_primitive::<Int64Type>();
         let distances = batch.column(1).as_primitive::<Float32Type>();
-        out.extend((0..batch.num_rows()).map(|i| (ids.value(i), distances.is_valid(i).then(|| distances.value(i)))));
+        out.extend(
+            (0..batch.num_rows()).map(|i| (ids.value(i), distances.is_valid(i).then(|| distances.value(i)))),
+        );
     }
     out
 }
 
 async fn plan(session: &Session, sql: &str) -> String {
     let batches = rows(session, &format!("EXPLAIN {sql}")).await;
-    batches.iter().flat_map(|b| b.column(0).as_string::<i32>().iter().flatten().map(str::to_owned)).collect::<Vec<_>>().join("\n")
+    batches
+        .iter()
+        .flat_map(|b| b.column(0).as_string::<i32>().iter().flatten().map(str::to_owned))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 async fn open(folder: &Path) -> Arc<Database> {
@@ -74,7 +80,8 @@ async fn compare(session: &Session, rng: &mut ChaCha8Rng) {
         assert_eq!(got, truth, "{indexed}");
 
         let ordered = format!(
-            "SELECT id, e <-> {q}::VECTOR(4) AS d FROM t WHERE {condition} ORDER BY d LIMIT {}", k * 4
+            "SELECT id, e <-> {q}::VECTOR(4) AS d FROM t WHERE {condition} ORDER BY d LIMIT {}",
+            k * 4
         );
         rows(session, "SET search.mode = exact").await;
         let truth = found(session, &ordered).await;
@@ -82,7 +89,8 @@ async fn compare(session: &Session, rng: &mut ChaCha8Rng) {
         assert!(plan(session, &ordered).await.contains("LanceAnnExec"), "{ordered}");
         let got = found(session, &ordered).await;
         rows(session, "RESET search.mode").await;
-        let near = |rows: &[(i64, Option<f32>)]| rows.iter().copied().filter(|r| r.1.is_some()).collect::<Vec<_>>();
+        let near =
+            |rows: &[(i64, Option<f32>)]| rows.iter().copied().filter(|r| r.1.is_some()).collect::<Vec<_>>();
         assert_eq!(near(&got), near(&truth), "{ordered}");
         // Which of the rows without a distance come is not defined, their number is.
         assert_eq!(got.len(), truth.len(), "{ordered}");
@@ -164,20 +172,30 @@ fn compressed_indexes_find_what_is_near() {
         let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("data");
         rows(&session, "CREATE TABLE p (id BIGINT PRIMARY KEY, e HALFVEC(384))").await;
         let packages = data.join("packages.parquet").display().to_string();
-        rows(&session, &format!("INSERT INTO p SELECT row_number() OVER (ORDER BY id), embedding FROM '{packages}'")).await;
+        rows(
+            &session,
+            &format!("INSERT INTO p SELECT row_number() OVER (ORDER BY id), embedding FROM '{packages}'"),
+        )
+        .await;
         let queries = data.join("queries.parquet").display().to_string();
         for method in ["ivf_rq", "ivf_pq", "ivf_sq"] {
             rows(&session, &format!("CREATE INDEX near ON p USING {method} (e) WITH (lists = 8)")).await;
             rows(&session, "REINDEX INDEX near").await;
             // Rows of the condition are few enough to be compared one by one: then nothing may be missing.
-            for (condition, least) in
-                [("true", 0.95), ("id % 2 = 0", 1.0), ("id % 10 = 0", 1.0), ("id % 100 = 0", 1.0), ("id % 1000 = 0", 1.0)]
-            {
+            for (condition, least) in [
+                ("true", 0.95),
+                ("id % 2 = 0", 1.0),
+                ("id % 10 = 0", 1.0),
+                ("id % 100 = 0", 1.0),
+                ("id % 1000 = 0", 1.0),
+            ] {
                 let mut sum = 0.0;
                 for query in 0..12 {
                     let q = format!("(SELECT embedding FROM '{queries}' ORDER BY id LIMIT 1 OFFSET {query})");
                     let search = |more: &str| {
-                        format!("SELECT id, _distance FROM vector_search(p, e, {q}, k => 10, where => {condition}{more})")
+                        format!(
+                            "SELECT id, _distance FROM vector_search(p, e, {q}, k => 10, where => {condition}{more})"
+                        )
                     };
                     let indexed = search("");
                     let text = plan(&session, &indexed).await;
