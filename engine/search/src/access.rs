@@ -169,9 +169,14 @@ pub(crate) struct UsedIndex {
 }
 
 impl UsedIndex {
+    /// Whether the error is of a kind that a damaged index causes; others cause it too.
+    fn may_cause(error: &Error) -> bool {
+        matches!(error.kind(), ErrorKind::Data | ErrorKind::NotFound | ErrorKind::Internal)
+    }
+
     /// Has searches pass the index over until it was built again, if the error is one of what it holds.
     fn report(&self, error: &Error) {
-        if matches!(error.kind(), ErrorKind::Data | ErrorKind::NotFound | ErrorKind::Internal) {
+        if Self::may_cause(error) {
             self.provider.report_damaged(&self.name, error);
         }
     }

@@ -199,7 +199,9 @@ impl Run {
                 if matches!(e.kind(), ErrorKind::Cancelled | ErrorKind::Resources) {
                     return Err(e.into());
                 }
-                self.index.report(&e);
+                if self.strict && !UsedIndex::may_cause(&e) {
+                    return Err(e.into());
+                }
                 if self.strict {
                     let hint = format!(
                         "REINDEX builds an index again; SET {SEARCH_MODE} = auto compares every row meanwhile"
@@ -207,10 +209,21 @@ impl Run {
                     let what = format!("the search through {} failed: {}", self.index, e.message());
                     return Err(Error::new(e.kind(), what).with_hint(hint).with_source(e).into());
                 }
-                self.index_errors.add(1);
-                self.every_row()
+                self.instead(e).await
             }
         }
+    }
+
+    /// Every row, after the index failed. It is the index's fault only if this way does not fail as well: a condition
+    /// that cannot be computed (`CAST(title AS DATE)`) or a query that does not fit must not cost an index.
+    async fn instead(self, error: Error) -> Result<SendableRecordBatchStream> {
+        let mut rows = self.every_row()?;
+        // All rows were compared when the first comes out.
+        let first = rows.next().await.transpose()?;
+        self.index_errors.add(1);
+        self.index.report(&error);
+        let rows = futures::stream::iter(first.map(Ok)).chain(rows);
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema, rows)))
     }
 
     /// The rows as they come. The search below reads everything before it gives out a row, so that an error comes
