@@ -53,7 +53,7 @@ impl ExtensionPlanner for VectorSearchPlanner {
         let column = planner.create_physical_expr(search.column(), search.input().schema(), state)?;
         let query =
             QuerySource::new(planner.create_physical_expr(search.query(), &DFSchema::empty(), state)?);
-        let mode = SearchMode::of(state.config_options())?;
+        let mode = SearchMode::of(state.config_options());
         let way = way_of(search, &query, mode, state).await?;
         let output = search.output_indices()?;
         let name = search.distance_column().name;

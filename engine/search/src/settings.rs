@@ -8,27 +8,56 @@
 //!
 //! `exact => true` of a call is above the setting.
 
+use std::any::Any;
 use std::fmt;
 use std::str::FromStr;
 
-use datafusion::common::config::ConfigExtension;
-use datafusion::common::extensions_options;
-use datafusion::config::ConfigOptions;
+use datafusion::common::{DataFusionError, Result as DfResult};
+use datafusion::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
 use triune_common::{Error, Result};
 
 /// The full name of the setting.
 pub const SEARCH_MODE: &str = "search.mode";
 
-extensions_options! {
-    /// Settings of searches.
-    pub struct SearchSettings {
-        /// auto, exact or index: whether searches go through indexes
-        pub mode: String, default = "auto".to_owned()
-    }
+/// Settings of searches.
+#[derive(Debug, Clone, Default)]
+pub struct SearchSettings {
+    pub mode: SearchMode,
 }
 
 impl ConfigExtension for SearchSettings {
     const PREFIX: &'static str = "search";
+}
+
+// By hand: DataFusion's macro lists settings without their prefix, and `SHOW` would not find them.
+impl ExtensionOptions for SearchSettings {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+
+    fn cloned(&self) -> Box<dyn ExtensionOptions> {
+        Box::new(self.clone())
+    }
+
+    fn set(&mut self, key: &str, value: &str) -> DfResult<()> {
+        match key {
+            "mode" => self.mode = value.parse().map_err(DataFusionError::from)?,
+            _ => return Err(Error::not_found(format!("there is no setting \"search.{key}\"")).into()),
+        }
+        Ok(())
+    }
+
+    fn entries(&self) -> Vec<ConfigEntry> {
+        vec![ConfigEntry {
+            key: SEARCH_MODE.to_owned(),
+            value: Some(self.mode.to_string()),
+            description: "auto, exact or index: whether searches go through indexes",
+        }]
+    }
 }
 
 /// See the module.
@@ -42,11 +71,8 @@ pub enum SearchMode {
 
 impl SearchMode {
     /// The mode of a session; `auto` where the settings of searches are not there.
-    ///
-    /// # Errors
-    /// Invalid, if the setting has another value.
-    pub fn of(options: &ConfigOptions) -> Result<Self> {
-        options.extensions.get::<SearchSettings>().map_or(Ok(Self::Auto), |s| s.mode.parse())
+    pub fn of(options: &ConfigOptions) -> Self {
+        options.extensions.get::<SearchSettings>().map_or(Self::Auto, |s| s.mode)
     }
 }
 
@@ -71,5 +97,26 @@ impl fmt::Display for SearchMode {
             Self::Exact => "exact",
             Self::Index => "index",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_setting_is_found_by_its_full_name() {
+        let mut options = ConfigOptions::new();
+        assert_eq!(SearchMode::of(&options), SearchMode::Auto);
+        options.extensions.insert(SearchSettings::default());
+        let shown = |o: &ConfigOptions| {
+            o.entries().into_iter().find(|e| e.key == SEARCH_MODE).and_then(|e| e.value).unwrap()
+        };
+        assert_eq!(shown(&options), "auto");
+        options.set(SEARCH_MODE, "Exact").unwrap();
+        assert_eq!((SearchMode::of(&options), shown(&options).as_str()), (SearchMode::Exact, "exact"));
+        assert!(options.set(SEARCH_MODE, "fast").is_err());
+        assert!(options.set("search.modus", "auto").is_err());
+        assert_eq!(SearchMode::of(&options), SearchMode::Exact);
     }
 }

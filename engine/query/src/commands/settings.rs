@@ -64,7 +64,6 @@ pub(super) fn set(core: &Arc<SessionCore>, set: &Set) -> Result<QueryResult> {
         let options = state.config_mut().options_mut();
         check_known(options, &name, &full)?;
         check_value(&name, &full, &value)?;
-        let value = if full == SEARCH_MODE { value.to_ascii_lowercase() } else { value.clone() };
         options.set(&full, &value).map_err(|e| {
             Error::invalid(format!("{name} cannot be set to '{value}': {}", Error::from(e).message()))
         })?;

@@ -1,0 +1,214 @@
+//! Searches through indexes of own tables against the same searches that compare every row.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a helper that fails fails its test")]
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{Float32Type, Int64Type};
+use datafusion::common::runtime::SpawnedTask;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use triune_query::{Database, Session};
+
+/// Planning recurses.
+fn run<F: Future<Output = ()> + Send + 'static>(test: F) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_stack_size(32 << 20)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async { SpawnedTask::spawn(test).join().await.unwrap() });
+}
+
+async fn rows(session: &Session, sql: &str) -> Vec<RecordBatch> {
+    let result = match session.execute(sql).await {
+        Ok(result) => result.collect().await,
+        Err(e) => Err(e),
+    };
+    result.unwrap_or_else(|e| panic!("{sql}: {e}"))
+}
+
+/// `id, distance` of an answer, in its order.
+async fn found(session: &Session, sql: &str) -> Vec<(i64, Option<f32>)> {
+    let mut out = Vec::new();
+    for batch in rows(session, sql).await {
+        let ids = batch.column(0).as_primitive::<Int64Type>();
+        let distances = batch.column(1).as_primitive::<Float32Type>();
+        out.extend(
+            (0..batch.num_rows()).map(|i| (ids.value(i), distances.is_valid(i).then(|| distances.value(i)))),
+        );
+    }
+    out
+}
+
+async fn plan(session: &Session, sql: &str) -> String {
+    let batches = rows(session, &format!("EXPLAIN {sql}")).await;
+    batches
+        .iter()
+        .flat_map(|b| b.column(0).as_string::<i32>().iter().flatten().map(str::to_owned))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+async fn open(folder: &Path) -> Arc<Database> {
+    Database::open(Some(&folder.join("d").display().to_string())).await.unwrap()
+}
+
+fn vector(rng: &mut ChaCha8Rng) -> String {
+    let numbers: Vec<String> = (0..4).map(|_| format!("{:.6}", rng.random_range(-1.0..1.0_f64))).collect();
+    format!("'[{}]'", numbers.join(","))
+}
+
+/// Distances of random vectors are all different, so that the k nearest are one list.
+async fn compare(session: &Session, rng: &mut ChaCha8Rng) {
+    for condition in ["true", "kind = 'a'", "id % 97 = 3", "id < 40 OR kind IS NULL"] {
+        let k = [1, 6, 40][rng.random_range(0..3)];
+        let q = vector(rng);
+        let search = |more: &str| {
+            format!(
+                "SELECT id, _distance FROM vector_search(t, e, {q}, k => {k}, metric => 'l2', where => {condition}{more})"
+            )
+        };
+        let indexed = search(", nprobes => 4");
+        let text = plan(session, &indexed).await;
+        assert!(text.contains("LanceAnnExec") && text.contains("access=index near"), "{text}");
+        let (got, truth) = (found(session, &indexed).await, found(session, &search(", exact => true")).await);
+        assert_eq!(got, truth, "{indexed}");
+
+        let ordered = format!(
+            "SELECT id, e <-> {q}::VECTOR(4) AS d FROM t WHERE {condition} ORDER BY d LIMIT {}",
+            k * 4
+        );
+        rows(session, "SET search.mode = exact").await;
+        let truth = found(session, &ordered).await;
+        rows(session, "SET search.mode = index").await;
+        assert!(plan(session, &ordered).await.contains("LanceAnnExec"), "{ordered}");
+        let got = found(session, &ordered).await;
+        rows(session, "RESET search.mode").await;
+        let near =
+            |rows: &[(i64, Option<f32>)]| rows.iter().copied().filter(|r| r.1.is_some()).collect::<Vec<_>>();
+        assert_eq!(near(&got), near(&truth), "{ordered}");
+        // Which of the rows without a distance come is not defined, their number is.
+        assert_eq!(got.len(), truth.len(), "{ordered}");
+        assert!(got.iter().skip(near(&got).len()).all(|r| r.1.is_none()), "{ordered}");
+    }
+}
+
+#[test]
+fn an_index_with_all_probes_answers_as_comparing_every_row() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let database = open(folder.path()).await;
+        let session = database.session();
+        let mut rng = ChaCha8Rng::seed_from_u64(7);
+        rows(&session, "CREATE TABLE t (id BIGINT PRIMARY KEY, kind TEXT, e VECTOR(4))").await;
+        let insert = |rng: &mut ChaCha8Rng, ids: std::ops::Range<i64>| {
+            let values: Vec<String> = ids
+                .map(|id| {
+                    let kind = ["'a'", "'b'", "NULL"][rng.random_range(0..3)];
+                    let e = if id % 50 == 0 { "NULL".to_owned() } else { vector(rng) };
+                    format!("({id}, {kind}, {e})")
+                })
+                .collect();
+            format!("INSERT INTO t VALUES {}", values.join(", "))
+        };
+        rows(&session, &insert(&mut rng, 0..600)).await;
+        rows(&session, "CREATE INDEX near ON t USING ivf_flat (e vector_l2_ops) WITH (lists = 4)").await;
+        rows(&session, "REINDEX INDEX near").await;
+        compare(&session, &mut rng).await;
+        let mut next = 600;
+        for round in 0..12 {
+            rows(&session, "BEGIN").await;
+            for _ in 0..3 {
+                match rng.random_range(0..4) {
+                    0 => {
+                        rows(&session, &insert(&mut rng, next..next + 20)).await;
+                        next += 20;
+                    }
+                    1 => {
+                        let (n, r) = (rng.random_range(5..30), rng.random_range(0..5));
+                        rows(&session, &format!("DELETE FROM t WHERE id % {n} = {r} AND id > 50")).await;
+                    }
+                    2 => {
+                        let (n, e) = (rng.random_range(0..next), vector(&mut rng));
+                        rows(&session, &format!("UPDATE t SET e = {e} WHERE id = {n}")).await;
+                    }
+                    _ => {
+                        let n = rng.random_range(0..next);
+                        rows(&session, &format!("UPDATE t SET e = NULL, kind = 'a' WHERE id = {n}")).await;
+                    }
+                }
+            }
+            // The transaction sees its own rows, and afterwards everybody or nobody does.
+            compare(&session, &mut rng).await;
+            rows(&session, if round % 4 == 3 { "ROLLBACK" } else { "COMMIT" }).await;
+            match round % 3 {
+                0 => drop(rows(&session, "CHECKPOINT").await),
+                1 if round == 7 => drop(rows(&session, "OPTIMIZE t").await),
+                _ => {}
+            }
+            compare(&session, &mut rng).await;
+        }
+    });
+}
+
+/// The share of the truth that is found.
+fn recall(got: &[(i64, Option<f32>)], truth: &[(i64, Option<f32>)]) -> f64 {
+    let got: HashSet<i64> = got.iter().map(|r| r.0).collect();
+    let hits = truth.iter().filter(|r| got.contains(&r.0)).count();
+    f64::from(u32::try_from(hits).unwrap()) / f64::from(u32::try_from(truth.len().max(1)).unwrap())
+}
+
+#[test]
+fn compressed_indexes_find_what_is_near() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let database = open(folder.path()).await;
+        let session = database.session();
+        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("data");
+        rows(&session, "CREATE TABLE p (id BIGINT PRIMARY KEY, e HALFVEC(384))").await;
+        let packages = data.join("packages.parquet").display().to_string();
+        rows(
+            &session,
+            &format!("INSERT INTO p SELECT row_number() OVER (ORDER BY id), embedding FROM '{packages}'"),
+        )
+        .await;
+        let queries = data.join("queries.parquet").display().to_string();
+        for method in ["ivf_rq", "ivf_pq", "ivf_sq"] {
+            rows(&session, &format!("CREATE INDEX near ON p USING {method} (e) WITH (lists = 8)")).await;
+            rows(&session, "REINDEX INDEX near").await;
+            // Rows of the condition are few enough to be compared one by one: then nothing may be missing.
+            for (condition, least) in [
+                ("true", 0.95),
+                ("id % 2 = 0", 1.0),
+                ("id % 10 = 0", 1.0),
+                ("id % 100 = 0", 1.0),
+                ("id % 1000 = 0", 1.0),
+            ] {
+                let mut sum = 0.0;
+                for query in 0..12 {
+                    let q = format!("(SELECT embedding FROM '{queries}' ORDER BY id LIMIT 1 OFFSET {query})");
+                    let search = |more: &str| {
+                        format!(
+                            "SELECT id, _distance FROM vector_search(p, e, {q}, k => 10, where => {condition}{more})"
+                        )
+                    };
+                    let indexed = search("");
+                    let text = plan(&session, &indexed).await;
+                    assert!(text.contains("access=index near"), "{text}");
+                    let got = found(&session, &indexed).await;
+                    let truth = found(&session, &search(", exact => true")).await;
+                    assert_eq!(got.len(), truth.len(), "{indexed}");
+                    sum += recall(&got, &truth);
+                }
+                let mean = sum / 12.0;
+                assert!(mean >= least, "{method} where {condition}: recall {mean}");
+            }
+            rows(&session, "DROP INDEX near").await;
+        }
+    });
+}
