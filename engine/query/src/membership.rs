@@ -256,6 +256,10 @@ mod tests {
                     let sql = format!("SELECT id FROM t WHERE {where_} ORDER BY id");
                     assert_eq!(texts(&session, &sql).await, ids(keep), "{sql} of {set:?}");
                 }
+                // DataFusion does not run a correlated one in a select list.
+                if s == correlated {
+                    continue;
+                }
                 for (item, of) in [
                     (format!("v IN {s}"), &(|v| is_in(v)) as &dyn Fn(Option<i32>) -> Option<bool>),
                     (format!("v NOT IN {s}"), &|v| is_in(v).map(|b| !b)),

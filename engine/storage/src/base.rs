@@ -76,8 +76,9 @@ impl BaseTable {
         let (absolute, url) = match fs.url(&folder.join("base.lance")) {
             Some(url) => (folder.to_owned(), url),
             None => {
-                let absolute = std::path::absolute(folder)
-                    .map_err(|e| Error::invalid(format!("the folder {} has no path: {e}", folder.display())))?;
+                let absolute = std::path::absolute(folder).map_err(|e| {
+                    Error::invalid(format!("the folder {} has no path: {e}", folder.display()))
+                })?;
                 let url = Url::from_file_path(absolute.join("base.lance"))
                     .map_err(|()| Error::invalid(format!("the folder {} has no URL", folder.display())))?;
                 (absolute, url)

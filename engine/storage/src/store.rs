@@ -230,9 +230,7 @@ impl Store {
 /// A table without rows.
 fn empty_table(def: TableDef, place: Option<&Place>) -> Result<TableVersion> {
     let base = match place {
-        Some(place) => {
-            Some(Base::empty(&place.base_table(&def, def.revision)?, place.empty_base())?)
-        }
+        Some(place) => Some(Base::empty(&place.base_table(&def, def.revision)?, place.empty_base())?),
         None => None,
     };
     let mut table = TableVersion {

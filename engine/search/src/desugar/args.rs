@@ -28,8 +28,6 @@ pub(super) struct SearchArgs {
     pub(super) k: Expr,
     pub(super) filter: Option<Expr>,
     pub(super) options: SearchOptions,
-    /// Whether the query or the condition may name columns of what stands before in FROM.
-    pub(super) may_depend: bool,
 }
 
 /// One argument as it was written.
@@ -62,9 +60,6 @@ impl SearchArgs {
         options.places.metric = metric.as_ref().and_then(|g| g.place);
 
         check::query(&query.expr, query.place)?;
-        let filter = take("where").map(|g| g.expr);
-        let may_depend =
-            check::names_columns(&query.expr) || filter.as_ref().is_some_and(check::names_relations);
         if let Some(g) = metric {
             options.metric = Some(metric_of(&g)?);
         }
@@ -85,9 +80,8 @@ impl SearchArgs {
                 Some(g) => check::k(g.expr, g.place)?,
                 None => Expr::Value(Value::Number(DEFAULT_K.to_string(), false).with_empty_span()),
             },
-            filter,
+            filter: take("where").map(|g| g.expr),
             options,
-            may_depend,
         })
     }
 }

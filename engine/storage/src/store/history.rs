@@ -28,8 +28,8 @@ use super::state::State;
 use super::version::Snapshot;
 use crate::fs::io_error;
 use crate::stamp::{CommitTs, TableId};
-use crate::wal::record::Record;
 use crate::wal::SegmentId;
+use crate::wal::record::Record;
 
 /// One commit that changed a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
