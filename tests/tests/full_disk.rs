@@ -8,12 +8,7 @@
 //!                 for; `prlimit` of util-linux takes the limit away later
 //! ```
 
-#![expect(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    reason = "a helper that fails fails its test"
-)]
+#![expect(clippy::expect_used, clippy::panic, reason = "a helper that fails fails its test")]
 
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -216,7 +216,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn null_is_neither_in_nor_not_in() {
         let values = [Some(1), Some(2), Some(3), None];
-        let word = |v: Option<i32>| v.map_or("NULL".to_owned(), |v| v.to_string());
+        let word = |v: Option<i32>| v.map_or_else(|| "NULL".to_owned(), |v| v.to_string());
         let session = Database::open(None).await.unwrap().session();
         for sql in
             ["CREATE TABLE t (id INT PRIMARY KEY, v INT)", "CREATE TABLE u (id INT PRIMARY KEY, w INT)"]
@@ -267,8 +267,10 @@ mod tests {
                     (format!("CASE WHEN NOT EXISTS {s} THEN true END"), &|_| set.is_empty().then_some(true)),
                 ] {
                     let sql = format!("SELECT {item} FROM t ORDER BY id");
-                    let expected: Vec<String> =
-                        values.iter().map(|v| of(*v).map_or("NULL".to_owned(), |b| b.to_string())).collect();
+                    let expected: Vec<String> = values
+                        .iter()
+                        .map(|v| of(*v).map_or_else(|| "NULL".to_owned(), |b| b.to_string()))
+                        .collect();
                     assert_eq!(texts(&session, &sql).await, expected, "{sql} of {set:?}");
                 }
             }

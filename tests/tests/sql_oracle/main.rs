@@ -16,6 +16,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::print_stderr,
     reason = "a helper that fails fails its test"
 )]
 
@@ -302,7 +303,7 @@ async fn one(seed: u64) -> usize {
     world.reopen(false).await;
     world.check(true).await;
     if std::env::var_os("TRIUNE_SQL_LOG").is_some() {
-        println!("-- seed {seed}\n{};", world.log.join(";\n"));
+        eprintln!("-- seed {seed}\n{};", world.log.join(";\n"));
     }
     world.refused
 }

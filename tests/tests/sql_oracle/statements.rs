@@ -119,7 +119,7 @@ fn row(rng: &mut ChaCha8Rng, table: &Table, places: &[usize]) -> [Vec<String>; 2
         let literal = expr::value(rng, column.kind, null);
         if rng.random_bool(0.05) {
             both[0].push("DEFAULT".to_owned());
-            both[1].push(column.default.clone().unwrap_or("NULL".to_owned()));
+            both[1].push(column.default.clone().unwrap_or_else(|| "NULL".to_owned()));
         } else {
             both[0].push(literal.clone());
             both[1].push(literal);

@@ -53,9 +53,12 @@ pub(crate) async fn known(session: &SessionCore) -> Result<Vec<(String, String, 
     Ok(out)
 }
 
+/// A table's schema and name, and one of its indexes.
+type Known = (String, String, IndexInfo);
+
 pub(super) async fn indexes(session: &SessionCore) -> Result<RecordBatch> {
     let all = known(session).await?;
-    let text = |of: &dyn Fn(&(String, String, IndexInfo)) -> Option<String>| -> ArrayRef {
+    let text = |of: &dyn Fn(&Known) -> Option<String>| -> ArrayRef {
         Arc::new(all.iter().map(of).collect::<StringArray>())
     };
     let number = |of: &dyn Fn(&IndexInfo) -> Option<u64>| -> ArrayRef {

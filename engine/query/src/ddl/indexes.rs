@@ -282,7 +282,7 @@ pub(crate) async fn alter(
         }
         AlterIndex::Set(given) => {
             let mut next = found.index.clone();
-            next.options = changed(&found, given)?;
+            next.options = changed(&found, &given)?;
             store.alter_index(found.def.id, next).boxed().await?
         }
         AlterIndex::Reset(names) => {
@@ -303,15 +303,12 @@ pub(crate) async fn alter(
 }
 
 /// All parameters of an index after a SET.
-fn changed(
-    found: &Found,
-    given: Vec<(String, String)>,
-) -> Result<std::collections::BTreeMap<String, String>> {
+fn changed(found: &Found, given: &[(String, String)]) -> Result<std::collections::BTreeMap<String, String>> {
     let Some(column) = found.index.columns.first().and_then(|c| found.def.column(c)) else {
         return Err(Error::internal("an index is of a column that the table has not"));
     };
     let method = found.index.method;
-    let new = method.check_parameters(&column.field, &given, None);
+    let new = method.check_parameters(&column.field, given, None);
     // The metric that goes without saying must not replace the one that the index has.
     let says_metric = given.iter().any(|(k, _)| method.canonical(k).is_ok_and(|k| k == "metric"));
     let mut options = found.index.options.clone();

@@ -25,13 +25,13 @@ impl ExprPlanner for JsonExprPlanner {
             BinaryOperator::Question => Form::HasKey,
             _ => return Ok(PlannerResult::Original(raw)),
         };
-        if let Ok(ty) = raw.left.get_type(schema) {
-            if !super::function::is_text(&ty) {
-                let ty = crate::types::name_of(&ty);
-                return Err(Error::invalid(format!("{} reads JSON text, not {ty}", raw.op))
-                    .with_hint("accepted on its left are columns of type JSON and text")
-                    .into());
-            }
+        if let Ok(ty) = raw.left.get_type(schema)
+            && !super::function::is_text(&ty)
+        {
+            let ty = crate::types::name_of(&ty);
+            return Err(Error::invalid(format!("{} reads JSON text, not {ty}", raw.op))
+                .with_hint("accepted on its left are columns of type JSON and text")
+                .into());
         }
         let right = match (form, raw.right) {
             (Form::Path | Form::PathText, Expr::Literal(value, metadata)) => match value.try_as_str() {

@@ -209,7 +209,7 @@ impl Store {
                 opened
             }
         };
-        let needed = state.tables.iter().map(|(_, t)| {
+        let needed = state.tables.values().map(|t| {
             let table = at.base_table(&t.def, t.rows_revision)?;
             Ok(t.base.files().map(|f| table.folder().join(f)).collect::<Vec<_>>())
         });
