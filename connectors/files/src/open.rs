@@ -7,7 +7,7 @@ use datafusion::catalog::{Session, TableProvider};
 use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
 use futures::{StreamExt, TryStreamExt};
 use object_store::{ObjectMeta, ObjectStore};
-use triune_common::{Error, ErrorKind, Result};
+use triune_common::{Error, ErrorKind, Result, boxed};
 
 use crate::csv::{self, Headers};
 use crate::errors::{bad_file, file_name};
@@ -33,6 +33,7 @@ const SAMPLED_FILES: usize = 100;
 /// `NotFound` naming the location when there is no file; `Data` naming the file when one is empty, torn or not
 /// of the format, or when two files' columns do not fit together; `Invalid` for options and declarations;
 /// `Permission` and `Unavailable` from the store.
+#[boxed]
 pub async fn open_table(state: &dyn Session, spec: &ExternalTableSpec) -> Result<Arc<dyn TableProvider>> {
     let options = ReadOptions::parse(state, spec.format, &spec.options)?;
     let wanted = match &options.file_suffix {
@@ -81,13 +82,14 @@ pub async fn open_table(state: &dyn Session, spec: &ExternalTableSpec) -> Result
     let file_schema = Arc::new(Schema::new(own));
     let files = TableFiles { locations, wanted, may_be_empty, compression: options.compression };
     let table = FileTable::try_new(files, format, file_schema, partition_fields, spec.order.clone())?;
-    Ok(Arc::new(table))
+    Ok(Arc::new(table) as Arc<dyn TableProvider>)
 }
 
 /// The format of the files at `locations`, by their names; folders and globs are looked into.
 ///
 /// # Errors
 /// `NotFound` when there are no files, `Invalid` when their names do not tell.
+#[boxed]
 pub async fn detect_kind(state: &dyn Session, locations: &[String]) -> Result<FileKind> {
     if let Some(kind) = locations.first().and_then(|l| kind_of_path(l)) {
         return Ok(kind);

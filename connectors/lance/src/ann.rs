@@ -47,7 +47,7 @@ use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::create_physical_expr;
 use datafusion::physical_plan::ExecutionPlan;
-use triune_common::{Error, Result};
+use triune_common::{Error, Result, boxed};
 
 pub use exec::LanceAnnExec;
 
@@ -113,6 +113,7 @@ impl AnnRequest {
 /// Reads the descriptions of indexes, not the indexes. Errors: not-found for an unknown column;
 /// invalid for a query that does not fit the column; unsupported for a condition that is no function of
 /// one row, and for element types that cannot be compared.
+#[boxed]
 pub async fn plan_ann(provider: &LanceProvider, request: AnnRequest) -> Result<Arc<dyn ExecutionPlan>> {
     // The search itself always knows rows by their identity, whether or not the caller sees it.
     let table = Arc::clone(&provider.with_row_identity(true).table);
@@ -180,5 +181,5 @@ pub async fn plan_ann(provider: &LanceProvider, request: AnnRequest) -> Result<A
         output,
         scorer,
     };
-    Ok(Arc::new(LanceAnnExec::new(spec)))
+    Ok(Arc::new(LanceAnnExec::new(spec)) as Arc<dyn ExecutionPlan>)
 }

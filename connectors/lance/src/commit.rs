@@ -23,7 +23,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use lance::Dataset;
 use lance::dataset::transaction::{Operation, TransactionBuilder};
 use lance::dataset::{CommitBuilder, InsertBuilder, WriteMode as LanceWriteMode, WriteParams};
-use triune_common::{Error, ErrorKind, Result};
+use triune_common::{Error, ErrorKind, Result, boxed};
 use url::Url;
 
 use self::local::{
@@ -53,6 +53,7 @@ impl LanceStore {
     /// made the version.
     ///
     /// Errors: data, naming the manifest on a local disk, if that is missing or damaged.
+    #[boxed]
     pub async fn open_number(&self, url: &Url, version: u64, sum: Option<u64>) -> Result<Arc<LanceProvider>> {
         if let Some(root) = local_path(url) {
             let path = root.join("_versions").join(manifest_name(version));
@@ -82,6 +83,7 @@ impl LanceStore {
     ///
     /// Errors: those of the stream, as they are; invalid for columns that are not the dataset's; resources
     /// for a full disk. Nothing is published then; files that were written stay until `remove_unreferenced`.
+    #[boxed]
     pub async fn append_at(
         &self,
         url: &Url,
@@ -136,6 +138,7 @@ impl LanceStore {
     /// Durable on return.
     ///
     /// The new fragments come after all others. Indexes keep the fragments that they cover and that stay.
+    #[boxed]
     pub async fn replace_at(
         &self,
         url: &Url,
@@ -188,6 +191,7 @@ impl LanceStore {
     ///
     /// One look at each file's entry (on an object store: one listing), nothing is read. Errors: data, naming the
     /// first file that is missing or has another size.
+    #[boxed]
     pub async fn check_files(&self, url: &Url, provider: &LanceProvider) -> Result<()> {
         let Some(root) = local_path(url) else { return self.check_objects(url, provider.dataset()).await };
         let files: Vec<(PathBuf, Option<u64>)> = provider
@@ -232,6 +236,7 @@ impl LanceStore {
     /// kept cannot be read, and nothing is removed then.
     ///
     /// `building`: indexes are being built that no version names yet; all folders of indexes stay then.
+    #[boxed]
     pub async fn remove_unreferenced(&self, url: &Url, keep: &[u64], building: bool) -> Result<u64> {
         let Some(root) = local_path(url) else {
             let needless = self.unreferenced(url, keep, building).await?;

@@ -29,7 +29,7 @@ use lance::index::vector::has_vectors_to_train;
 use lance_index::IndexType;
 use lance_index::optimize::OptimizeOptions;
 use lance_table::format::IndexMetadata;
-use triune_common::Result;
+use triune_common::{Result, boxed};
 use url::Url;
 use uuid::Uuid;
 
@@ -116,6 +116,7 @@ pub struct PhysicalIndex {
 
 impl LanceProvider {
     /// The indexes of this version, by name. Reads the index section of the manifest.
+    #[boxed]
     pub async fn physical_indexes(&self) -> Result<Vec<PhysicalIndex>> {
         let dataset = self.dataset();
         let known = dataset.load_indices().await.map_err(from_lance)?;
@@ -169,6 +170,7 @@ impl LanceStore {
     /// or fewer vectors than its codes need). `id` names its folder. Nothing is published.
     ///
     /// Cost: reads the column once or twice. Dropping the future ends it and removes what was written.
+    #[boxed]
     pub async fn build_index(
         &self,
         provider: &LanceProvider,
@@ -208,6 +210,7 @@ impl LanceStore {
 
     /// Takes the rows that an index does not cover into it: as another segment, or merged with the newest
     /// `merge` ones. `None` when there is nothing to do. Nothing is published.
+    #[boxed]
     pub async fn extend_index(
         &self,
         provider: &LanceProvider,
@@ -239,6 +242,7 @@ impl LanceStore {
     /// names in `dropped`, and gives others new names. Durable on return. `None` when nothing would change.
     ///
     /// A built index whose fragments are not those of `at` any more (the table was emptied) is not added.
+    #[boxed]
     pub async fn publish_indexes(
         &self,
         url: &Url,

@@ -26,7 +26,7 @@ use lance::dataset::fragment::FileFragment;
 use parking_lot::Mutex;
 use roaring::RoaringTreemap;
 use tokio::sync::OnceCell;
-use triune_common::{Error, Result};
+use triune_common::{Error, Result, boxed};
 use twox_hash::XxHash3_128;
 
 use crate::cache::ColumnCache;
@@ -138,6 +138,7 @@ impl LanceProvider {
     ///
     /// Reads nothing but the manifest, unless that is of a very old Lance and does not know how many
     /// rows its fragments have. Errors: unsupported for files in Lance's first format (before 2024).
+    #[boxed]
     pub async fn try_new(dataset: Arc<Dataset>) -> Result<Arc<Self>> {
         let mut fragments = Vec::with_capacity(dataset.fragments().len());
         let (mut file_bytes, mut rows) = (0u64, 0u64);
@@ -264,11 +265,13 @@ impl LanceProvider {
     /// The vector index of a column, the one built first where there are several.
     ///
     /// Reads the index section of the manifest, once. Errors: not-found for an unknown column.
+    #[boxed]
     pub async fn vector_index(&self, column: &str) -> Result<Option<VectorIndexInfo>> {
         Ok(self.vector_indexes(column).await?.into_iter().next())
     }
 
     /// All vector indexes of a column, in the order in which Lance considers them.
+    #[boxed]
     pub async fn vector_indexes(&self, column: &str) -> Result<Vec<VectorIndexInfo>> {
         index::check_column(&self.table.schema, column)?;
         let all = self.table.indexes().await?;

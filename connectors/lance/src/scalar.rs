@@ -22,7 +22,7 @@ use lance_index::metrics::NoOpMetricsCollector;
 use lance_index::scalar::{SargableQuery, SearchResult};
 use lance_table::format::IndexMetadata;
 use roaring::{RoaringBitmap, RoaringTreemap};
-use triune_common::Result;
+use triune_common::{Result, boxed};
 
 use crate::error::from_lance;
 use crate::provider::LanceProvider;
@@ -48,6 +48,7 @@ impl LanceProvider {
     /// Where the rows are that meet all of `filters`, if indexes know and there are at most `most` of them.
     ///
     /// Errors: none of an index, which is passed over instead.
+    #[boxed]
     pub async fn match_indexes(&self, filters: &[Expr], most: u64) -> Result<Option<IndexMatch>> {
         let probes: Vec<Probe> =
             filters.iter().flat_map(split_conjunction).filter_map(|f| self.probe(f)).collect();

@@ -18,7 +18,7 @@ use lance::session::Session as LanceSession;
 use lance::{Dataset, Error as LanceError};
 use lance_io::object_store::{ObjectStoreParams, ObjectStoreRegistry, StorageOptionsAccessor};
 use lance_table::io::commit::{CommitHandler, ConditionalPutCommitHandler};
-use triune_common::{Error, Result};
+use triune_common::{Error, Result, boxed};
 use url::Url;
 
 use crate::cache::ColumnCache;
@@ -91,6 +91,7 @@ impl LanceStore {
     /// Errors: not-found for a place where nothing is and for a version, time or tag that does not
     /// exist (the message lists what does); invalid for a folder that is no Lance dataset;
     /// unsupported for a kind of store that this build of Lance cannot read.
+    #[boxed]
     pub async fn open(&self, url: &Url, version: &LanceVersion) -> Result<Arc<LanceProvider>> {
         let dataset = self.load(url).await?;
         let dataset = version::check_out(dataset, version).await?;

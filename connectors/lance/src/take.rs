@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::take_record_batch;
 use lance::dataset::ProjectionRequest;
-use triune_common::{Error, Result};
+use triune_common::{Error, Result, boxed};
 
 use crate::error::from_lance;
 use crate::provider::{LanceProvider, Table};
@@ -15,6 +15,7 @@ impl LanceProvider {
     /// an address may occur twice. `projection` counts the dataset's columns.
     ///
     /// Errors: data if an address is of no row; unsupported for a dataset with stable row ids.
+    #[boxed]
     pub async fn take(&self, addresses: &[u64], projection: &[usize]) -> Result<RecordBatch> {
         let table = &self.table;
         if table.stable_row_ids() {

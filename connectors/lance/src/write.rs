@@ -20,7 +20,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::StreamExt;
 use lance::dataset::{InsertBuilder, WriteMode as LanceWriteMode, WriteParams};
-use triune_common::{Error, Result};
+use triune_common::{Error, Result, boxed};
 use url::Url;
 
 use crate::error::from_lance;
@@ -45,6 +45,7 @@ impl LanceStore {
     /// invalid (columns do not fit, a column's name has a dot or a back quote or
     /// occurs twice), unsupported (a type
     /// that Lance cannot store), conflict.
+    #[boxed]
     pub async fn write(&self, url: &Url, stream: SendableRecordBatchStream, mode: WriteMode) -> Result<u64> {
         self.check_scheme(url)?;
         let uri = lance_uri(url)?;

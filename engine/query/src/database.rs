@@ -15,7 +15,9 @@ use datafusion::execution::object_store::ObjectStoreRegistry;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use futures::FutureExt;
 use parking_lot::RwLock;
-use triune_common::{Clock, Error, ErrorKind, IdGen, RandomIdGen, Result, Rng, SystemClock, SystemRng};
+use triune_common::{
+    Clock, Error, ErrorKind, IdGen, RandomIdGen, Result, Rng, SystemClock, SystemRng, boxed,
+};
 use triune_lance::{LanceCaches, LanceOptions, LanceStore};
 use triune_object_store::{
     Environment, Redacted, SecretKind, SecretSpec, StoreLimits, StoreRegistry, is_remote, parse_location,
@@ -99,11 +101,13 @@ impl LanceOptions for RegistryOptions {
 
 impl Database {
     /// Opens a folder (made if it does not exist), a URL, or memory (`None` and `:memory:`).
+    #[boxed]
     pub async fn open(location: Option<&str>) -> Result<Arc<Self>> {
         Self::open_with(location, DatabaseOptions::default()).await
     }
 
     /// The same with limits and sources of one's own.
+    #[boxed]
     pub async fn open_with(location: Option<&str>, options: DatabaseOptions) -> Result<Arc<Self>> {
         let io = tokio::runtime::Handle::try_current().ok();
         let stores = {
@@ -213,6 +217,7 @@ impl Database {
     }
 
     /// Reads the catalog again, for changes that other processes have published.
+    #[boxed]
     pub async fn refresh(&self) -> Result<()> {
         let loaded = self.catalog_store.load().await?;
         let newer = loaded.version > self.catalog.read().version;

@@ -10,7 +10,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{EmptyRecordBatchStream, ExecutionPlan};
 use futures::{Stream, StreamExt};
-use triune_common::{Error, Result};
+use triune_common::{Error, Result, boxed};
 
 use crate::progress::ProgressHandle;
 
@@ -90,11 +90,13 @@ impl QueryResult {
     }
 
     /// The next batch; `None` at the end. After an error the result is at its end.
+    #[boxed]
     pub async fn next(&mut self) -> Option<Result<RecordBatch>> {
         self.stream.next().await.map(|batch| batch.map_err(triune_files::explain_read_error))
     }
 
     /// All batches.
+    #[boxed]
     pub async fn collect(mut self) -> Result<Vec<RecordBatch>> {
         let mut batches = Vec::new();
         while let Some(batch) = self.next().await {

@@ -14,7 +14,7 @@ use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast;
 use futures::FutureExt;
 use parking_lot::{Mutex, RwLock};
-use triune_common::{Error, Result};
+use triune_common::{Error, Result, boxed};
 
 pub use names::{ColumnInfo, FunctionInfo, FunctionKind, Names, TableInfo};
 
@@ -92,11 +92,13 @@ impl Session {
     /// Runs exactly one statement.
     ///
     /// A query starts when its first batch is asked for; everything else is done when this returns.
+    #[boxed]
     pub async fn execute(&self, sql: &str) -> Result<QueryResult> {
         self.execute_with(sql, &Params::None).await
     }
 
     /// Runs one statement with values for its parameters.
+    #[boxed]
     pub async fn execute_with(&self, sql: &str, params: &Params) -> Result<QueryResult> {
         let statement = self.core.parse(sql, params)?;
         let done = if let Some(insert) = dml::own_insert(&self.core, &statement) {
@@ -120,6 +122,7 @@ impl Session {
 
     /// Every relation with its columns, for completion and for `\d`. One that cannot be opened is listed
     /// without columns.
+    #[boxed]
     pub async fn names(&self) -> Names {
         names::of_session(&self.core).await
     }

@@ -36,7 +36,7 @@ use arrow::datatypes::SchemaRef;
 use parking_lot::Mutex;
 use roaring::RoaringTreemap;
 use serde::{Deserialize, Serialize};
-use triune_common::{Error, ErrorKind, Result, Rng};
+use triune_common::{Error, ErrorKind, Result, Rng, boxed};
 use triune_lance::{BuiltIndex, LanceProvider, LanceStore};
 use url::Url;
 
@@ -208,6 +208,7 @@ impl BaseState {
     ///
     /// Reads the manifest, the footers of the key files and the file of deletions; no data file is opened.
     /// Errors: data, naming the file that is missing or damaged.
+    #[boxed]
     pub async fn open(self, table: &Arc<BaseTable>) -> Result<Arc<Base>> {
         if self.format > FORMAT {
             return Err(Error::unsupported(format!(
@@ -343,6 +344,7 @@ impl Base {
     /// The same rows with other indexes: see `LanceStore::publish_indexes`. Durable on return, not published.
     ///
     /// Nobody may append to this base meanwhile.
+    #[boxed]
     pub async fn with_indexes(
         &self,
         built: Vec<BuiltIndex>,
@@ -434,6 +436,7 @@ impl Base {
     /// `projection` counts columns of the stored schema.
     ///
     /// Errors: data if an address is of no row.
+    #[boxed]
     pub async fn fetch(&self, addresses: &[u64], projection: &[usize]) -> Result<RecordBatch> {
         let schema = Arc::new(self.table.schema.project(projection)?);
         if addresses.is_empty() {

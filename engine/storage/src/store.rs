@@ -40,7 +40,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use datafusion::execution::memory_pool::MemoryPool;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
-use triune_common::{Clock, Error, Result, Rng};
+use triune_common::{Clock, Error, Result, Rng, boxed};
 use triune_lance::LanceStore;
 
 pub use history::VersionInfo;
@@ -184,6 +184,7 @@ impl Store {
 
     /// Makes an empty table. The caller then writes the definition into the catalog; a table that is in no
     /// catalog is gone after the next opening, with all its rows.
+    #[boxed]
     pub async fn create_table(&self, def: TableDef) -> Result<()> {
         self.check_writable()?;
         let table = empty_table(def, self.shared.place.as_ref())?;
@@ -198,6 +199,7 @@ impl Store {
     }
 
     /// Takes a table away. Its files stay as long as a snapshot may read them.
+    #[boxed]
     pub async fn drop_table(&self, id: TableId) -> Result<()> {
         self.check_writable()?;
         self.driver

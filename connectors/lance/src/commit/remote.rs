@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use futures::{StreamExt, TryStreamExt};
 use lance::Dataset;
-use triune_common::{Error, Result};
+use triune_common::{Error, Result, boxed};
 use url::Url;
 
 use crate::error::from_lance;
@@ -23,6 +23,7 @@ impl LanceStore {
     /// Objects that are written later are not among them. `building`: indexes are being built that no version names
     /// yet, none is among them then. Errors: data if a version that is to be kept cannot be
     /// read.
+    #[boxed]
     pub async fn unreferenced(&self, url: &Url, keep: &[u64], building: bool) -> Result<NeedlessObjects> {
         let listed = self.objects(url).await?;
         let mut needed: HashSet<String> = HashSet::new();
@@ -59,6 +60,7 @@ impl LanceStore {
     }
 
     /// Removes objects and returns how many bytes that were; those that are gone already are fine.
+    #[boxed]
     pub async fn remove_objects(&self, url: &Url, objects: NeedlessObjects) -> Result<u64> {
         let (store, root, _) = Box::pin(self.builder(url)?.build_object_store()).await.map_err(from_lance)?;
         let (store, root) = (&store, &root);

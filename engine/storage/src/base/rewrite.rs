@@ -21,7 +21,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::StreamExt;
 use parking_lot::Mutex;
-use triune_common::{Error, Result};
+use triune_common::{Error, Result, boxed};
 
 use super::sorted::sorted;
 use super::write::{
@@ -140,6 +140,7 @@ impl Base {
     ///
     /// Nobody may append to this base meanwhile; deletions may go on. *Memory*: 4 bytes for each row that
     /// moves, and what an append needs.
+    #[boxed]
     pub async fn rewrite(&self, options: &RewriteOptions) -> Result<Option<Rewritten>> {
         let Some(mask) = self.droppable(options.horizon) else { return Ok(None) };
         let mut chosen: Vec<u32> = Vec::new();
@@ -167,6 +168,7 @@ impl Base {
     /// published; this base stays readable.
     ///
     /// Rows that ended at or before `horizon` are dropped. Errors: those of `map`.
+    #[boxed]
     pub async fn convert(&self, into: &Arc<BaseTable>, map: MapRows, horizon: CommitTs) -> Result<Rewritten> {
         let Some(mask) = self.droppable(horizon) else {
             let base = Self::assemble(into, self.state.clone(), None, Arc::new(DeleteLog::new()), None)?;

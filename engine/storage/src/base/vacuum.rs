@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use triune_common::Result;
+use triune_common::{Result, boxed};
 
 use super::{BaseState, BaseTable};
 
@@ -14,6 +14,7 @@ impl BaseTable {
     /// Nobody may append to or rewrite the base meanwhile: what that writes is not named by any state yet.
     /// `building`: indexes are being built, whose files no state names yet; files of indexes stay then.
     /// Errors: data if a state that is to be kept cannot be read; nothing is removed then.
+    #[boxed]
     pub async fn vacuum(&self, keep: &[BaseState], building: bool) -> Result<u64> {
         let mut versions: Vec<u64> = keep.iter().filter_map(|s| s.lance_version).collect();
         versions.sort_unstable();

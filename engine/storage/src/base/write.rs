@@ -9,7 +9,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::{RecordBatchReceiverStreamBuilder, RecordBatchStreamAdapter};
 use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
-use triune_common::{Error, ErrorKind, Result};
+use triune_common::{Error, ErrorKind, Result, boxed};
 
 use super::index::{FragmentMeta, KeyFileMeta, Segment};
 use super::keyfile::KeyFileBuilder;
@@ -55,6 +55,7 @@ impl Base {
     /// *Memory*: what Lance buffers of a file, and 12 to 36 bytes a row for up to 8 Mi rows.
     ///
     /// Errors: those of the stream; invalid for other columns; resources for a full disk.
+    #[boxed]
     pub async fn append(&self, rows: SendableRecordBatchStream, options: AppendOptions) -> Result<Arc<Self>> {
         self.deletes.settle(options.settle);
         let table = &self.table;

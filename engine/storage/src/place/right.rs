@@ -29,7 +29,7 @@ use object_store::{ObjectStoreExt, PutMode, PutOptions, UpdateVersion};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::task::AbortHandle;
-use triune_common::{Clock, Error, ErrorKind, Result};
+use triune_common::{Clock, Error, ErrorKind, Result, boxed};
 
 use super::{LEASE, ObjectPlace};
 use crate::lock::{Holder, WriterLock};
@@ -124,6 +124,7 @@ impl Right {
     /// Claims the next epoch of the database at `place`; may wait for a lease, see the module.
     ///
     /// Errors: unavailable, naming the holder, when another process writes the database.
+    #[boxed]
     pub async fn claim(place: ObjectPlace, options: ClaimOptions) -> Result<Arc<Self>> {
         let ClaimOptions { claim, lease, lock: folder, clock, holder } = options;
         let holder = holder.unwrap_or_else(|| Holder::this(clock.as_ref()));

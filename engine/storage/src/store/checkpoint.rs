@@ -18,7 +18,7 @@ use std::sync::atomic::Ordering;
 use datafusion::common::DataFusionError;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::StreamExt;
-use triune_common::Result;
+use triune_common::{Result, boxed};
 
 use super::Store;
 use super::committer::{Committer, Frozen};
@@ -40,6 +40,7 @@ struct Moved {
 
 impl Store {
     /// Moves hot rows of all tables into their bases. Concurrent calls wait for each other.
+    #[boxed]
     pub async fn checkpoint(&self) -> Result<()> {
         let Some(place) = self.shared.place.clone() else { return Ok(()) };
         self.check_writable()?;

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use datafusion::catalog::TableProvider;
-use triune_common::{Error, ErrorKind, Result};
+use triune_common::{Error, ErrorKind, Result, boxed};
 
 use super::Store;
 use super::provider::StoreProvider;
@@ -117,6 +117,7 @@ impl Store {
     /// The table as it was at the latest commit not after `at`.
     ///
     /// Errors: invalid when `at` lies in the future, before the table was made, or further back than is kept.
+    #[boxed]
     pub async fn provider_at(&self, table: TableId, at: CommitTs) -> Result<Arc<dyn TableProvider>> {
         // While the bases stand still: a checkpoint forgets the times of deletions before the oldest pin.
         let bases = self.shared.bases.lock().await;
@@ -129,7 +130,8 @@ impl Store {
         }
         if at >= version.since {
             let then = Snapshot { ts: at.min(snapshot.ts), version: snapshot.version, _pin: pin };
-            return Ok(Arc::new(StoreProvider::new(version.def.scan_schema(), version, then, None)));
+            return Ok(Arc::new(StoreProvider::new(version.def.scan_schema(), version, then, None))
+                as Arc<dyn TableProvider>);
         }
         let Some(place) = &self.shared.place else {
             return Err(Error::invalid(
@@ -166,7 +168,7 @@ impl Store {
         if let Some(base) = &table.base {
             self.shared.track(table.def.id, base);
         }
-        Ok(Arc::new(StoreProvider::new(table.def.scan_schema(), table, then, None)))
+        Ok(Arc::new(StoreProvider::new(table.def.scan_schema(), table, then, None)) as Arc<dyn TableProvider>)
     }
 
     /// The commits that changed a table, newest first, as far back as they are kept; of a database in memory

@@ -18,7 +18,7 @@ mod work;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use triune_common::{Error, ErrorKind, Result};
+use triune_common::{Error, ErrorKind, Result, boxed};
 use triune_lance::BuiltIndex;
 
 use super::Store;
@@ -69,6 +69,7 @@ impl Store {
     ///
     /// Dropping the future leaves nothing behind. Errors: already-exists for a name that the table has; conflict
     /// when the table's columns were changed meanwhile; those of the build.
+    #[boxed]
     pub async fn create_index(&self, table: TableId, index: IndexDef) -> Result<Arc<TableDef>> {
         self.check_writable()?;
         if self.shared.place.as_ref().is_some_and(|p| p.remote.is_some()) {
@@ -97,6 +98,7 @@ impl Store {
     }
 
     /// Takes an index away; its files go with the next VACUUM.
+    #[boxed]
     pub async fn drop_index(&self, table: TableId, name: &str) -> Result<Arc<TableDef>> {
         let name = name.to_owned();
         self.publish_indexes(table, move |def| {
@@ -107,6 +109,7 @@ impl Store {
         .await
     }
 
+    #[boxed]
     pub async fn rename_index(&self, table: TableId, from: &str, to: &str) -> Result<Arc<TableDef>> {
         let (from, to) = (from.to_owned(), to.to_owned());
         self.publish_indexes(table, move |def| {
@@ -120,6 +123,7 @@ impl Store {
     }
 
     /// Gives an index other parameters. It is built again if it has to be, and is as it was until then.
+    #[boxed]
     pub async fn alter_index(&self, table: TableId, next: IndexDef) -> Result<Arc<TableDef>> {
         self.check_writable()?;
         let current = self.snapshot();
@@ -145,6 +149,7 @@ impl Store {
     }
 
     /// Builds an index anew over all rows. Searches use the old one, if it can be read, until then.
+    #[boxed]
     pub async fn rebuild_index(&self, table: TableId, name: &str) -> Result<()> {
         self.check_writable()?;
         self.checkpoint().await?;

@@ -8,7 +8,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use triune_common::Result;
+use triune_common::{Result, boxed};
 
 use super::Store;
 use super::checkpoint::store_state;
@@ -19,6 +19,7 @@ use crate::stamp::TableId;
 
 impl Store {
     /// Rewrites a table's base: small fragments merged, superseded rows dropped, clustering restored.
+    #[boxed]
     pub async fn optimize(&self, table: TableId) -> Result<()> {
         let Some(place) = self.shared.place.clone() else { return Ok(()) };
         self.check_writable()?;
@@ -52,6 +53,7 @@ impl Store {
     }
 
     /// Deletes files that nobody needs; returns the bytes that became free.
+    #[boxed]
     pub async fn vacuum(&self, table: TableId) -> Result<u64> {
         if self.shared.place.is_none() {
             return Ok(0);

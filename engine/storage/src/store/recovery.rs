@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use triune_common::{Clock, Error, ErrorKind, Result};
+use triune_common::{Clock, Error, ErrorKind, Result, boxed};
 
 use super::committer::{Committer, apply};
 use super::driver::Driver;
@@ -41,6 +41,7 @@ impl Store {
     /// taken before stay as they are. Does nothing for a store that is open for writing or in memory.
     ///
     /// Errors: those of opening; what was visible stays visible then.
+    #[boxed]
     pub async fn refresh(&self, definitions: &[TableDef]) -> Result<()> {
         let (Some(place), Some(_)) = (&self.shared.place, &self.read_only) else { return Ok(()) };
         let _bases = self.shared.bases.lock().await;
@@ -56,6 +57,7 @@ impl Store {
     ///
     /// Errors: unavailable when another process writes it (named in the message); data, with file and place,
     /// when something that was published is missing or damaged; nothing is changed then.
+    #[boxed]
     pub async fn open(options: StoreOptions) -> Result<Arc<Self>> {
         let StoreOptions { fs, folder, lance, clock, rng, definitions, limits, thread } = options;
         let lock = WriterLock::acquire(&folder, clock.as_ref())?;
@@ -110,6 +112,7 @@ impl Store {
     ///
     /// What is damaged is left out: a table that cannot be opened says so when it is used, of a log that cannot be
     /// read further the commits before that place are shown. `system.maintenance` tells in `last_error`.
+    #[boxed]
     pub async fn open_read_only(options: StoreOptions) -> Result<Arc<Self>> {
         let StoreOptions { fs, folder, lance, clock, rng, definitions, limits, .. } = options;
         let place = Place { fs, folder, lance, rng, remote: None };

@@ -12,7 +12,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use triune_common::{Error, ErrorKind, Result};
+use triune_common::{Error, ErrorKind, Result, boxed};
 
 use super::recovery::Start;
 use super::shared::Place;
@@ -135,6 +135,7 @@ impl Store {
     ///
     /// Errors: those of [`Store::open`]; not-found when the log is in a folder of another machine or was lost;
     /// unavailable when another writer takes over meanwhile.
+    #[boxed]
     pub async fn open_remote(options: StoreOptions, remote: RemoteOptions) -> Result<Arc<Self>> {
         let StoreOptions { lance, clock, rng, definitions, limits, thread, .. } = options;
         let RemoteOptions { place, files, right, local, wal, accept_lost_wal } = remote;
@@ -225,6 +226,7 @@ impl Store {
     /// is of. Commits after it fail; reads go on. Does nothing for other databases.
     ///
     /// Errors: those of a checkpoint; the commits are in the log then.
+    #[boxed]
     pub async fn close(&self) -> Result<()> {
         let Some(place) = self.shared.place.clone() else { return Ok(()) };
         let Some(right) = place.remote.as_ref().and_then(|r| r.right.clone()) else { return Ok(()) };

@@ -21,7 +21,7 @@ use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder};
 use datafusion::physical_plan::execute_stream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::StreamExt;
-use triune_common::{Error, ErrorKind, Result};
+use triune_common::{Error, ErrorKind, Result, boxed};
 
 use super::Store;
 use super::checkpoint::store_state;
@@ -60,6 +60,7 @@ impl Store {
     /// Concurrent transactions that write the table fail with a conflict.
     ///
     /// Errors: those of casting a value; the table is as it was then.
+    #[boxed]
     pub async fn alter_table(&self, def: TableDef, change: SchemaChange) -> Result<()> {
         self.check_writable()?;
         let _bases = self.shared.bases.lock().await;

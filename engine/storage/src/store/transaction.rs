@@ -12,7 +12,7 @@ use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use datafusion::catalog::TableProvider;
 use parking_lot::Mutex;
-use triune_common::{Error, ErrorKind, Result};
+use triune_common::{Error, ErrorKind, Result, boxed};
 
 use super::Store;
 use super::commit::{CommitRequest, Inserts, PendingChange};
@@ -117,7 +117,7 @@ impl Transaction {
     ///
     /// Errors: constraint when a key is taken (by a row of the snapshot, of this transaction, or twice in `rows`);
     /// nothing of `rows` is added then.
-    #[expect(clippy::unused_async, reason = "large inserts will go to the base, which is asynchronous")]
+    #[boxed]
     pub async fn insert(&self, table: TableId, rows: RecordBatch) -> Result<u64> {
         let version = self.version(table)?;
         self.edit(version, cost_of(&rows), |edit| self.add(version, edit, &rows, IfTaken::Fail))
@@ -125,7 +125,7 @@ impl Transaction {
 
     /// Adds rows, replacing those that have the same key. Errors: invalid for a table without a primary key,
     /// constraint when a key occurs twice in `rows`.
-    #[expect(clippy::unused_async, reason = "the interface of insert")]
+    #[boxed]
     pub async fn upsert(&self, table: TableId, rows: RecordBatch) -> Result<u64> {
         let version = self.version(table)?;
         if version.def.has_rid() {
@@ -187,7 +187,7 @@ impl Transaction {
 
     /// Removes the rows with these keys and returns how many of them there were; unknown and repeated keys are
     /// passed over.
-    #[expect(clippy::unused_async, reason = "the interface of insert")]
+    #[boxed]
     pub async fn delete(&self, table: TableId, keys: &Keys) -> Result<u64> {
         let version = self.version(table)?;
         self.edit(version, cost_of_keys(keys), |edit| Ok(self.remove(version, edit, keys)))
@@ -210,7 +210,7 @@ impl Transaction {
     /// key twice, each of them visible to this transaction.
     ///
     /// Errors: constraint when a new key is taken by a row that is not itself replaced.
-    #[expect(clippy::unused_async, reason = "the interface of insert")]
+    #[boxed]
     pub async fn update(&self, table: TableId, old: &Keys, rows: RecordBatch) -> Result<u64> {
         let version = self.version(table)?;
         self.edit(version, cost_of(&rows) + cost_of_keys(old), |edit| {
@@ -224,7 +224,7 @@ impl Transaction {
     }
 
     /// Whether there is a visible row with each key.
-    #[expect(clippy::unused_async, reason = "the interface of insert")]
+    #[boxed]
     pub async fn existing(&self, table: TableId, keys: &Keys) -> Result<Vec<bool>> {
         let version = self.version(table)?;
         let own = self.own(table);
@@ -238,6 +238,7 @@ impl Transaction {
     }
 
     /// The visible rows with these keys (stored schema, order of `keys`, absent ones left out).
+    #[boxed]
     pub async fn get(&self, table: TableId, keys: &Keys) -> Result<RecordBatch> {
         let version = self.version(table)?;
         let own = self.own(table);
@@ -319,6 +320,7 @@ impl Transaction {
     /// Errors: conflict (retryable, SQLSTATE 40001) when a row that this transaction changed was changed by
     /// another one since the snapshot, or a key was taken meanwhile; resources when the disk is full (the
     /// transaction is rolled back, later ones may succeed).
+    #[boxed]
     pub async fn commit(self, wait: bool) -> Result<CommitTs> {
         // Charged until it is done.
         let (writes, _memory) = self.inner.changes.lock().take();

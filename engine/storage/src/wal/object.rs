@@ -26,7 +26,7 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStoreExt, PutMode, PutOptions};
-use triune_common::{Error, ErrorKind, Result};
+use triune_common::{Error, ErrorKind, Result, boxed};
 
 use super::frame::{SEGMENT_HEADER, SegmentHeader, encode_frame};
 use super::replay::Waiting;
@@ -93,6 +93,7 @@ impl ObjectWal {
     ///
     /// Errors: unavailable when another writer has taken over since `right` was claimed; data for a missing segment.
     /// Damage is found by [`Replay`], which is to be read to its end before anything is appended.
+    #[boxed]
     pub async fn open(place: ObjectPlace, first: SegmentId, right: &Right) -> Result<(Self, Replay)> {
         let epoch = right.epoch();
         // Whatever the writer before puts from here on, it puts before the fence, and it is seen.
@@ -120,6 +121,7 @@ impl ObjectWal {
     }
 
     /// Reads the log from `first` on and changes nothing. Every frame that is handed out is durable.
+    #[boxed]
     pub async fn open_read_only(place: &ObjectPlace, first: SegmentId) -> Result<Replay> {
         let sizes = place.segments().await?;
         if sizes.range(first..).next().is_none() {

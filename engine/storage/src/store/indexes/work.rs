@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
-use triune_common::{Error, Result};
+use triune_common::{Error, Result, boxed};
 use triune_lance::{BuildProgress, BuiltIndex, PhysicalIndex};
 use uuid::Uuid;
 
@@ -211,6 +211,7 @@ impl Store {
     }
 
     /// All indexes with their states, in the order of tables; those that are being made come last.
+    #[boxed]
     pub async fn indexes(&self) -> Result<Vec<IndexInfo>> {
         let snapshot = self.snapshot();
         let mut out = Vec::new();
