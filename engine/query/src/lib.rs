@@ -34,6 +34,7 @@ mod explain;
 mod json;
 mod membership;
 mod observe;
+mod output_order;
 mod params;
 pub mod parser;
 mod prepass;
@@ -45,6 +46,7 @@ mod split;
 mod statement;
 mod transaction;
 mod types;
+mod visit;
 mod yielding;
 
 pub use catalog::{CATALOG, DEFAULT_SCHEMA};

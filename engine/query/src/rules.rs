@@ -8,6 +8,7 @@
 //! | analyzer | `Membership` | after type coercion | a value and the elements of its sub-query have one type then |
 //! | analyzer | `CheckedArithmetic` | last | types are settled; whatever is made of the expressions later is checked |
 //! | optimizer | `OrderByDistanceRule`, `NarrowSearchRule` | last | columns have been pruned by then |
+//! | physical | `OrderAboveSubqueries` | first | sorts that no operator asks for are removed soon after |
 //! | physical | `FuseSearchFilterRule`, `LateColumnsRule` | after DataFusion's | filters have found their places; order and partitions stay |
 //! | physical | `KeepsNulls` | before the last push-down of filters | it stops those that joins send down |
 //! | physical | `JoinsGiveWay` | last | rules know a join by what stands above it |
@@ -32,6 +33,7 @@ use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use crate::arithmetic::CheckedArithmetic;
 use crate::ddl::uuids::UuidTexts;
 use crate::membership::{KeepsNulls, Membership};
+use crate::output_order::OrderAboveSubqueries;
 use crate::yielding::JoinsGiveWay;
 
 pub(crate) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
@@ -51,6 +53,7 @@ pub(crate) fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
 
 pub(crate) fn physical_optimizer_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = PhysicalOptimizer::new().rules;
+    rules.insert(0, Arc::new(OrderAboveSubqueries::default()));
     let last = rules.iter().rposition(|r| r.name().starts_with("FilterPushdown")).unwrap_or(rules.len());
     rules.insert(last, Arc::new(KeepsNulls::default()));
     rules.extend(triune_search::physical_optimizer_rules());
