@@ -25,7 +25,10 @@ async fn made(folder: &Path) {
     for table in ["good", "bad"] {
         for sql in [
             format!("CREATE TABLE {table} (id BIGINT PRIMARY KEY, v TEXT)"),
-            format!("INSERT INTO {table} SELECT value, 'row' FROM generate_series(1, 100)"),
+            // Keys that follow one another would need no key file.
+            format!(
+                "INSERT INTO {table} SELECT value, 'row' FROM generate_series(1, 100) ORDER BY value DESC"
+            ),
         ] {
             session.execute(&sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
         }

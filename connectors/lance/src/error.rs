@@ -115,7 +115,7 @@ fn by_text(message: &str) -> Error {
     // Writers of files that are not ours pass the system's words on.
     if ["No space left on device", "Disk quota exceeded", "os error 28)"].iter().any(|t| message.contains(t))
     {
-        return Error::new(ErrorKind::Resources, format!("the disk is full: {message}"));
+        return Error::no_space(format!("the disk is full: {message}"));
     }
     Error::from(DataFusionError::Execution(message.to_owned()))
 }

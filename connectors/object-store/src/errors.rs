@@ -105,10 +105,9 @@ fn translate(error: &StoreError, place: &Place, doing: &str, path: &str) -> Opti
                 format!("the file system does not allow to {doing} \"{object}\""),
             )),
             std::io::ErrorKind::NotFound => Some(not_found(&text, place, &object)),
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Some(Error::new(
-                ErrorKind::Resources,
-                format!("there is no room left on the disk to {doing} \"{object}\""),
-            )),
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                Some(Error::no_space(format!("there is no room left on the disk to {doing} \"{object}\"")))
+            }
             kind => Some(Error::new(ErrorKind::Unavailable, format!("cannot {doing} \"{object}\": {kind}"))),
         };
     }

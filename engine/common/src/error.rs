@@ -115,6 +115,11 @@ impl Error {
         Self::new(ErrorKind::Invalid, message)
     }
 
+    /// A disk or a quota is full: nothing is broken, and writing may go on after space was made.
+    pub fn no_space(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Resources, message).with_hint("make space on the disk or raise the quota")
+    }
+
     pub fn not_found(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::NotFound, message)
     }

@@ -169,15 +169,15 @@ pub fn is_no_space(e: &io::Error) -> bool {
 
 /// An I/O error with what was tried on which file, as users see it.
 pub fn io_error(doing: &str, path: &Path, e: &io::Error) -> Error {
+    let message = format!("cannot {doing} {}: {e}", path.display());
     let kind = match e.kind() {
-        _ if is_no_space(e) => ErrorKind::Resources,
+        _ if is_no_space(e) => return Error::no_space(message),
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => ErrorKind::Permission,
         io::ErrorKind::NotFound => ErrorKind::NotFound,
         io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData => ErrorKind::Data,
         _ => ErrorKind::Unavailable,
     };
-    let error = Error::new(kind, format!("cannot {doing} {}: {e}", path.display()));
-    if is_no_space(e) { error.with_hint("make space on the disk or raise the quota") } else { error }
+    Error::new(kind, message)
 }
 
 #[cfg(test)]

@@ -98,11 +98,11 @@ pub(super) fn drop_torn(root: &Path) -> Result<()> {
 }
 
 pub(super) fn unavailable(doing: &str, path: &Path, e: &std::io::Error) -> Error {
-    let kind = match e.kind() {
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorKind::Resources,
-        _ => ErrorKind::Unavailable,
-    };
-    Error::new(kind, format!("cannot {doing} {}: {e}", path.display()))
+    let message = format!("cannot {doing} {}: {e}", path.display());
+    match e.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Error::no_space(message),
+        _ => Error::new(ErrorKind::Unavailable, message),
+    }
 }
 
 pub(super) async fn blocking<T: Send + 'static>(

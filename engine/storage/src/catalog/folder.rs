@@ -150,11 +150,12 @@ fn is_empty_or_ours(folder: &Path) -> Result<bool> {
 }
 
 fn io_error(doing: &str, path: &Path, e: &std::io::Error) -> Error {
+    let message = format!("cannot {doing} {}: {e}", path.display());
     let kind = match e.kind() {
         Io::PermissionDenied | Io::ReadOnlyFilesystem => ErrorKind::Permission,
-        Io::StorageFull | Io::QuotaExceeded => ErrorKind::Resources,
+        Io::StorageFull | Io::QuotaExceeded => return Error::no_space(message),
         Io::NotFound => ErrorKind::NotFound,
         _ => ErrorKind::Unavailable,
     };
-    Error::new(kind, format!("cannot {doing} {}: {e}", path.display()))
+    Error::new(kind, message)
 }
