@@ -6,8 +6,10 @@ use std::ops::ControlFlow;
 use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::sql::sqlparser::ast::{self, Visit, visit_expressions};
+use datafusion::sql::sqlparser::ast::{self, Visit};
 use triune_common::{Error, Result};
+
+use crate::visit;
 use triune_vector::types::VectorType;
 
 /// Parameters of one execution.
@@ -74,7 +76,7 @@ pub(crate) fn check<V: Visit>(statement: &V, params: &Params) -> Result<()> {
         return Ok(());
     }
     let mut wanted = Wanted::new();
-    let _ = visit_expressions(statement, |expr: &ast::Expr| {
+    let _ = visit::expressions(statement, |expr| {
         if let ast::Expr::Value(value) = expr
             && let ast::Value::Placeholder(name) = &value.value
         {
@@ -97,7 +99,7 @@ fn fits<V: Visit>(statement: &V, params: &Params) -> bool {
         Params::Named(_) => return false,
     };
     let mut highest = 0;
-    let strange = visit_expressions(statement, |expr: &ast::Expr| {
+    let strange = visit::expressions(statement, |expr| {
         if let ast::Expr::Value(value) = expr
             && let ast::Value::Placeholder(name) = &value.value
         {

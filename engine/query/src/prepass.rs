@@ -28,9 +28,10 @@ use std::ops::ControlFlow;
 use datafusion::sql::sqlparser::ast::{
     self, Expr, Query, Select, Spanned, TableFactor, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
-use triune_common::{Error, Result};
+use triune_common::Result;
 
 use crate::parser;
+use crate::visit::{Stop, walk_mut};
 use labels::ColumnNames;
 
 /// Rewrites the tree in place; the first problem ends it.
@@ -40,7 +41,7 @@ pub(crate) fn prepare<T: VisitMut>(tree: &mut T) -> Result<()> {
 
 /// The same with a wish about the names of columns.
 pub(crate) fn prepare_with<T: VisitMut>(tree: &mut T, names: &ColumnNames) -> Result<()> {
-    match tree.visit(&mut Prepass { depth: subqueries::Depth::default(), names, at_top: true }) {
+    match walk_mut(tree, &mut Prepass { depth: subqueries::Depth::default(), names, at_top: true }) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(*error),
     }
@@ -54,7 +55,7 @@ struct Prepass<'a> {
     at_top: bool,
 }
 
-fn step(result: Result<()>) -> ControlFlow<Box<Error>> {
+fn step(result: Result<()>) -> ControlFlow<Stop> {
     match result {
         Ok(()) => ControlFlow::Continue(()),
         Err(error) => ControlFlow::Break(Box::new(error)),
@@ -62,7 +63,7 @@ fn step(result: Result<()>) -> ControlFlow<Box<Error>> {
 }
 
 impl VisitorMut for Prepass<'_> {
-    type Break = Box<Error>;
+    type Break = Stop;
 
     fn pre_visit_statement(&mut self, statement: &mut ast::Statement) -> ControlFlow<Self::Break> {
         step(refuse::statement(statement))

@@ -12,13 +12,12 @@
 //! A constraint is published first and then checked against the rows that are there, so that no row can slip in
 //! between; where one breaks it, the constraint is taken back.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use datafusion::common::ScalarValue;
 use datafusion::sql::sqlparser::ast::{
     self, AlterColumnOperation, AlterTable, AlterTableOperation, CommentObject, Expr, ObjectName,
-    RenameTableNameKind, TableConstraint, VisitMut, visit_expressions, visit_expressions_mut,
+    RenameTableNameKind, TableConstraint,
 };
 use futures::FutureExt;
 use triune_common::names::did_you_mean;
@@ -35,6 +34,7 @@ use crate::parser::{name_parts, normalize, parse_query};
 use crate::result::QueryResult;
 use crate::session::SessionCore;
 use crate::transaction;
+use crate::visit;
 
 pub(crate) async fn run(core: &Arc<SessionCore>, alter: &AlterTable) -> Result<QueryResult> {
     const DONE: &str = "ALTER TABLE";
@@ -277,14 +277,7 @@ fn column_of(expr: &Expr) -> Option<String> {
 
 fn mentions(sql: &str, column: &str) -> Result<bool> {
     let expr = dml::rows::expression(sql)?;
-    let found = visit_expressions(&expr, |e: &Expr| {
-        if column_of(e).as_deref() == Some(column) {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
-    });
-    Ok(found.is_break())
+    Ok(visit::any(&expr, |e| column_of(e).as_deref() == Some(column)))
 }
 
 fn rename_column(def: &mut TableDef, from: &str, to: &str) -> Result<()> {
@@ -313,28 +306,28 @@ fn rename_column(def: &mut TableDef, from: &str, to: &str) -> Result<()> {
 
 fn renamed(sql: &str, from: &str, to: &str) -> Result<String> {
     let mut expr = dml::rows::expression(sql)?;
-    let _ = rename_in(&mut expr, from, to);
+    rename_in(&mut expr, from, to);
     Ok(match expr {
         Expr::Nested(inner) => inner.to_string(),
         other => other.to_string(),
     })
 }
 
-fn rename_in<V: VisitMut>(tree: &mut V, from: &str, to: &str) -> ControlFlow<()> {
-    visit_expressions_mut(tree, |e: &mut Expr| {
-        if column_of(e).as_deref() == Some(from) {
-            match e {
-                Expr::Identifier(name) => *name = ast::Ident::with_quote('"', to),
-                Expr::CompoundIdentifier(parts) => {
-                    if let Some(last) = parts.last_mut() {
-                        *last = ast::Ident::with_quote('"', to);
-                    }
-                }
-                _ => {}
-            }
+fn rename_in(tree: &mut Expr, from: &str, to: &str) {
+    visit::expressions_mut(tree, |e| {
+        if column_of(e).as_deref() != Some(from) {
+            return;
         }
-        ControlFlow::Continue(())
-    })
+        match e {
+            Expr::Identifier(name) => *name = ast::Ident::with_quote('"', to),
+            Expr::CompoundIdentifier(parts) => {
+                if let Some(last) = parts.last_mut() {
+                    *last = ast::Ident::with_quote('"', to);
+                }
+            }
+            _ => {}
+        }
+    });
 }
 
 async fn alter_column(

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arrow::array::{AsArray, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, UInt32Type};
-use datafusion::sql::sqlparser::ast::{self, Expr, VisitMut, VisitorMut};
+use datafusion::sql::sqlparser::ast::{self, Expr};
 use futures::FutureExt;
 use triune_common::{Error, Result};
 
@@ -20,6 +20,7 @@ use super::rows;
 use super::target::Target;
 use super::update::{Assigned, Value, assignments};
 use crate::parser::normalize;
+use crate::visit;
 
 const PAIR: &str = "@pair";
 
@@ -32,17 +33,13 @@ pub(super) struct DoUpdate {
     pub(super) replaces: bool,
 }
 
-struct Excluded;
-
-impl VisitorMut for Excluded {
-    type Break = ();
-
-    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        if let Some(column) = excluded_column(expr) {
-            *expr = Expr::Identifier(query::quoted(&format!("@excluded:{column}")));
+/// Puts what the proposed row is known by in the place of `excluded.c`.
+fn rebind_excluded(expr: &mut Expr) {
+    visit::expressions_mut(expr, |e| {
+        if let Some(column) = excluded_column(e) {
+            *e = Expr::Identifier(query::quoted(&format!("@excluded:{column}")));
         }
-        ControlFlow::Continue(())
-    }
+    });
 }
 
 /// `excluded.c`
@@ -72,13 +69,13 @@ impl DoUpdate {
         for one in &mut assigned {
             if let Value::Expr(expr) = &mut one.value {
                 for_each_excluded(target, expr)?;
-                let _ = expr.visit(&mut Excluded);
+                rebind_excluded(expr);
             }
         }
         let mut selection = update.selection.clone();
         if let Some(expr) = &mut selection {
             for_each_excluded(target, expr)?;
-            let _ = expr.visit(&mut Excluded);
+            rebind_excluded(expr);
         }
         Ok(Self { assigned, selection, replaces })
     }
@@ -86,7 +83,7 @@ impl DoUpdate {
 
 /// Each `excluded.c` names a column of the table.
 fn for_each_excluded(target: &Target, expr: &Expr) -> Result<()> {
-    let found = ast::visit_expressions(expr, |e: &Expr| match excluded_column(e).map(|c| target.place(&c)) {
+    let found = visit::expressions(expr, |e| match excluded_column(e).map(|c| target.place(&c)) {
         Some(Err(error)) => ControlFlow::Break(error),
         _ => ControlFlow::Continue(()),
     });

@@ -16,7 +16,7 @@ use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray, new_n
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Field, FieldRef, Schema};
 use datafusion::sql::sqlparser::ast::{
-    Expr, Ident, Query, SelectItem, SelectItemQualifiedWildcardKind, VisitMut, VisitorMut,
+    Expr, Ident, Query, SelectItem, SelectItemQualifiedWildcardKind, VisitorMut,
 };
 use triune_common::{Error, Result};
 
@@ -26,6 +26,7 @@ use crate::params::Params;
 use crate::parser::normalize;
 use crate::result::{QueryResult, Tag};
 use crate::session::SessionCore;
+use crate::visit::{Stop, walk_mut};
 
 const RETURNED: &str = "@returned";
 const ACTION: &str = "@merge_action";
@@ -73,19 +74,19 @@ impl Rebind<'_> {
 }
 
 impl VisitorMut for Rebind<'_> {
-    type Break = ();
+    type Break = Stop;
 
-    fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+    fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<Stop> {
         self.depth += 1;
         ControlFlow::Continue(())
     }
 
-    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<Stop> {
         self.depth -= 1;
         ControlFlow::Continue(())
     }
 
-    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Stop> {
         match expr {
             Expr::CompoundIdentifier(parts) if parts.len() == 2 => {
                 let (relation, column) = (normalize(&parts[0]), normalize(&parts[1]));
@@ -152,13 +153,13 @@ impl Returning {
                         other => other.to_string(),
                     };
                     let mut expr = expr.clone();
-                    let _ = expr.visit(&mut rebind);
+                    let _ = walk_mut(&mut expr, &mut rebind);
                     prepared.push(query::item(expr, label));
                     continue;
                 }
                 _ => {}
             }
-            let _ = item.visit(&mut rebind);
+            let _ = walk_mut(&mut item, &mut rebind);
             prepared.push(item);
         }
         Ok(Some(Self { items: distinct_labels(prepared), extras: rebind.extras, done: Vec::new() }))

@@ -4,7 +4,6 @@
 //! as the definition stays the same and they do not depend on the time of the statement.
 
 use std::collections::HashMap;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, new_null_array};
@@ -28,6 +27,7 @@ use crate::params::Params;
 use crate::parser;
 use crate::session::SessionCore;
 use crate::transaction;
+use crate::visit;
 
 const ROW: &str = "@row";
 
@@ -129,16 +129,18 @@ async fn compile(
 }
 
 fn refuse_queries(expr: &datafusion::sql::sqlparser::ast::Expr) -> Result<()> {
-    use datafusion::sql::sqlparser::ast::{Expr, visit_expressions};
-    let found = visit_expressions(expr, |e: &Expr| match e {
-        Expr::Subquery(_)
-        | Expr::InSubquery { .. }
-        | Expr::Exists { .. }
-        | Expr::AnyOp { .. }
-        | Expr::AllOp { .. } => ControlFlow::Break(()),
-        _ => ControlFlow::Continue(()),
-    });
-    if found.is_break() {
+    use datafusion::sql::sqlparser::ast::Expr;
+    let is_query = |e: &Expr| {
+        matches!(
+            e,
+            Expr::Subquery(_)
+                | Expr::InSubquery { .. }
+                | Expr::Exists { .. }
+                | Expr::AnyOp { .. }
+                | Expr::AllOp { .. }
+        )
+    };
+    if visit::any(expr, is_query) {
         return Err(Error::unsupported("DEFAULT and CHECK take no sub-queries"));
     }
     Ok(())

@@ -11,7 +11,6 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
-use std::ops::ControlFlow;
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{Array, ArrayRef, RecordBatch, UInt64Array};
@@ -33,6 +32,7 @@ use super::target::{Target, aliases};
 use crate::params::Params;
 use crate::result::QueryResult;
 use crate::session::SessionCore;
+use crate::visit;
 
 /// `SET column = value`
 #[derive(Debug, Clone)]
@@ -145,13 +145,10 @@ fn has_aggregate(item: &SelectItem) -> bool {
             })
             .collect()
     });
-    ast::visit_expressions(item, |e: &Expr| match e {
-        Expr::Function(f) if f.over.is_none() && NAMES.contains(&f.name.to_string().to_lowercase()) => {
-            ControlFlow::Break(())
-        }
-        _ => ControlFlow::Continue(()),
+    visit::any(item, |e| match e {
+        Expr::Function(f) => f.over.is_none() && NAMES.contains(&f.name.to_string().to_lowercase()),
+        _ => false,
     })
-    .is_break()
 }
 
 /// `count(*) >= 0`

@@ -7,7 +7,6 @@
 //!
 //! A number that is written out keeps all its digits on the way into a DECIMAL column.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -23,6 +22,7 @@ use super::assign::{RowError, to_column};
 use super::query;
 use super::target::Target;
 use crate::params::{self, Params};
+use crate::visit;
 
 /// One cell that needs no planning.
 #[derive(Debug, Clone)]
@@ -263,11 +263,7 @@ pub(super) fn spell_out(
 }
 
 fn has_query(values: &ast::Values) -> bool {
-    ast::visit_expressions(values, |e: &Expr| match e {
-        Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => ControlFlow::Break(()),
-        _ => ControlFlow::Continue(()),
-    })
-    .is_break()
+    visit::any(values, |e| matches!(e, Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. }))
 }
 
 /// DataFusion evaluates VALUES while it plans, when no sub-query has run: `SELECT … UNION ALL SELECT …` instead.

@@ -18,9 +18,11 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     Expr, Ident, OrderBy, OrderByKind, Query, Select, SelectFlavor, SelectItem, SetExpr, Statement, Visit,
-    Visitor, WildcardAdditionalOptions, visit_expressions,
+    Visitor, WildcardAdditionalOptions,
 };
 use triune_common::{Error, Result};
+
+use crate::visit::{self, walk};
 
 /// Longer texts are cut: a query vector may have thousands of characters.
 const LONGEST: usize = 60;
@@ -197,7 +199,7 @@ fn renamed(items: &[SelectItem]) -> Vec<String> {
 /// the statement uses the name nowhere else, where it might mean the one or the other.
 pub(crate) fn may_rename(statement: &Statement, name: &str) -> bool {
     let mut doubled = Doubled { name, outermost: None, inner: false, inside: 0 };
-    let _ = statement.visit(&mut doubled);
+    let _ = walk(statement, &mut doubled);
     !doubled.inner || mentions(statement, name) == doubled.inside
 }
 
@@ -251,7 +253,7 @@ fn has_wildcard(select: &Select) -> bool {
 /// How often a tree speaks of a column by this name.
 fn mentions<T: Visit>(tree: &T, name: &str) -> usize {
     let mut count = 0;
-    let _ = visit_expressions(tree, |expr| {
+    let _ = visit::expressions(tree, |expr| {
         count += usize::from(name_of_column(expr).as_deref() == Some(name));
         ControlFlow::<()>::Continue(())
     });
@@ -309,11 +311,9 @@ fn names_itself(expr: &Expr) -> bool {
     if name_of_column(expr).is_some() {
         return true;
     }
-    let unnests = visit_expressions(expr, |e| match e {
-        Expr::Function(f) if f.name.to_string().eq_ignore_ascii_case("unnest") => ControlFlow::Break(()),
-        _ => ControlFlow::Continue(()),
-    });
-    unnests.is_break()
+    let is_unnest =
+        |e: &Expr| matches!(e, Expr::Function(f) if f.name.to_string().eq_ignore_ascii_case("unnest"));
+    visit::any(expr, is_unnest)
 }
 
 #[cfg(test)]

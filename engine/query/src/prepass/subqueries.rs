@@ -11,11 +11,12 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, GroupByExpr, Ident, Query, Select, SelectItem, SetExpr, Spanned, Visit, Visitor,
+    Expr, GroupByExpr, Ident, Query, Select, SelectItem, SetExpr, Spanned, Visitor,
 };
 use triune_common::{Error, ErrorKind, Result};
 
 use crate::parser::position;
+use crate::visit::walk;
 
 /// A second of planning on a small machine.
 const LIMIT: usize = 16;
@@ -61,7 +62,7 @@ fn is_subquery(expr: &Expr) -> bool {
 fn fold(expr: &mut Expr) -> bool {
     let Expr::Subquery(query) = expr else { return false };
     let Some(inner) = only_expression(query) else { return false };
-    if inner.visit(&mut Calls::default()).is_break() {
+    if walk(inner, &mut Calls::default()).is_break() {
         return false;
     }
     let inner = std::mem::replace(inner, Expr::Identifier(Ident::new("")));
