@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use triune_common::ErrorKind;
-use triune_query::{Database, DatabaseOptions, Session, StoreLimits};
+use triune_query::{Database, DatabaseOptions, ElsewhereOptions, Session, StoreLimits};
 use triune_tests::s3::{Fault, FaultyS3, S3Server, create_secret_sql};
 
 /// `{base}` is a folder or a bucket.
@@ -74,9 +74,14 @@ async fn local_files_and_s3_give_the_same_answers() {
 async fn a_database_on_s3_keeps_its_tables_and_views() {
     let server = S3Server::start().expect("an S3 server");
     server.create_bucket("lake").expect("a bucket");
+    let machine = tempfile::tempdir().expect("a folder");
     // A database's own credentials come from the environment of its process; here from a registry made for it.
     let options = DatabaseOptions {
         environment: Some(server.environment().into_iter().collect()),
+        elsewhere: ElsewhereOptions {
+            folder: Some(machine.path().to_owned()),
+            ..ElsewhereOptions::default()
+        },
         ..DatabaseOptions::default()
     };
     let database = Database::open_with(Some("s3://lake/my.db"), options.clone()).await.expect("a database");

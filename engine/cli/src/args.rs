@@ -57,6 +57,23 @@ pub struct ShellOptions {
     #[arg(long, alias = "read-only", requires = "database")]
     pub readonly: bool,
 
+    /// Where a database on an object store logs its commits: local (a folder of this machine) or object-store
+    #[arg(long, value_name = "KIND", requires = "database")]
+    pub wal: Option<triune_query::WalKind>,
+
+    /// The folder for the local log and copies of files of a database on an object store
+    #[arg(long, value_name = "FOLDER", requires = "database")]
+    pub wal_dir: Option<PathBuf>,
+
+    /// Take a database on an object store from the process that has it open for writing
+    #[arg(long, requires = "database", conflicts_with = "readonly")]
+    pub take_over: bool,
+
+    /// Open a database on an object store without its lost local log: what was committed since its last checkpoint is
+    /// given up
+    #[arg(long, requires = "database", conflicts_with = "readonly")]
+    pub accept_lost_wal: bool,
+
     /// Run the statements and leave; may be repeated
     #[arg(short = 'c', long = "command", value_name = "SQL")]
     pub commands: Vec<String>,

@@ -101,13 +101,18 @@ pub struct Running {
 impl Backend {
     /// Opens a database: none or `:memory:` for one in memory, else a folder or a URL.
     /// Everything about it runs on `engine`.
-    pub async fn open(engine: &Handle, location: Option<&str>, read_only: bool) -> Result<Self> {
+    pub async fn open(engine: &Handle, location: Option<&str>, options: DatabaseOptions) -> Result<Self> {
         let location = location.map(str::to_owned);
-        let options = DatabaseOptions { read_only, ..DatabaseOptions::default() };
         let database =
             on_engine(engine, async move { Database::open_with(location.as_deref(), options).await }).await?;
         let session = Arc::new(database.session());
         Ok(Self { engine: engine.clone(), database, session })
+    }
+
+    /// Ends writing; reads go on.
+    pub async fn close(&self) -> Result<()> {
+        let database = Arc::clone(&self.database);
+        on_engine(&self.engine, async move { database.close().await }).await
     }
 
     /// The database's short name, for the prompt: the last part of its location, or `memory`.

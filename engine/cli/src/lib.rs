@@ -36,6 +36,7 @@ use std::sync::Arc;
 
 use tokio::runtime::{Builder, Handle};
 use triune_common::{Error, ErrorKind, Result, SystemClock};
+use triune_query::{DatabaseOptions, ElsewhereOptions};
 
 use args::{Cli, Command, Input, ShellOptions};
 use backend::{Backend, on_engine};
@@ -112,10 +113,14 @@ async fn run_shell(options: ShellOptions, engine: &Handle) -> u8 {
     // What the init file got wrong was said, and is no failure of this run.
     shell.forgive();
     if interactive {
-        return Box::pin(interactive::run(&mut shell)).await;
+        let status = Box::pin(interactive::run(&mut shell)).await;
+        return if close(&shell).await { status } else { FAILED };
     }
     let result = run_inputs(&mut shell, &options.inputs).await;
     let flushed = shell.finish();
+    if !close(&shell).await {
+        return FAILED;
+    }
     match result.and(flushed) {
         Ok(()) | Err(Stop::Closed) => {
             if shell.has_failed() {
@@ -129,6 +134,31 @@ async fn run_shell(options: ShellOptions, engine: &Handle) -> u8 {
     }
 }
 
+/// Ends writing, so that another machine can go on; what could not be moved is in the log.
+async fn close(shell: &Shell) -> bool {
+    match shell.backend().close().await {
+        Ok(()) => true,
+        Err(e) => {
+            say_error(&e);
+            false
+        }
+    }
+}
+
+fn database_options(options: &ShellOptions) -> DatabaseOptions {
+    DatabaseOptions {
+        read_only: options.readonly,
+        elsewhere: ElsewhereOptions {
+            wal: options.wal,
+            folder: options.wal_dir.clone(),
+            take_over: options.take_over,
+            accept_lost_wal: options.accept_lost_wal,
+            ..ElsewhereOptions::default()
+        },
+        ..DatabaseOptions::default()
+    }
+}
+
 async fn open(options: &ShellOptions, engine: &Handle) -> Result<Shell> {
     let format = options
         .format
@@ -138,7 +168,7 @@ async fn open(options: &ShellOptions, engine: &Handle) -> Result<Shell> {
         Some(path) => Target::file(path)?,
         None => Target::stdout(),
     };
-    let backend = Backend::open(engine, options.database.as_deref(), options.readonly).await?;
+    let backend = Backend::open(engine, options.database.as_deref(), database_options(options)).await?;
     let settings = Settings {
         format,
         expanded: if options.expanded { Expanded::On } else { Expanded::Off },

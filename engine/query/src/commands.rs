@@ -55,6 +55,7 @@ pub(crate) async fn run(
         Statement::Reset(name) => settings::reset(core, name.as_deref()),
         Statement::CopyFrom(copy) => Box::pin(observe::observed(core, dml::copy_from(core, &copy))).await,
         Statement::Checkpoint => maintain::checkpoint(core).await,
+        Statement::Refresh => maintain::refresh(core).await,
         Statement::Optimize(name) => maintain::optimize(core, &name).await,
         Statement::Vacuum(name) => maintain::vacuum(core, name.as_ref()).await,
         Statement::Restore { table, version } => Box::pin(maintain::restore(core, &table, &version)).await,

@@ -23,10 +23,10 @@ use triune_object_store::{
     Environment, Redacted, SecretKind, SecretSpec, StoreLimits, StoreRegistry, is_remote, parse_location,
 };
 use triune_storage::catalog::{
-    Catalog, CatalogStore, DOCUMENT, FolderCatalogStore, MemoryCatalogStore, ObjectCatalogStore, SecretEntry,
-    change,
+    Catalog, CatalogStore, FolderCatalogStore, MemoryCatalogStore, SecretEntry, change,
 };
 use triune_storage::fs::RealFs;
+use triune_storage::place::RemoteOptions;
 use triune_storage::seal::Sealer;
 use triune_storage::store::{Limits, Store, StoreOptions};
 use triune_storage::table::TableDef;
@@ -34,6 +34,11 @@ use url::Url;
 
 use crate::cpu::CpuPool;
 use crate::session::Session;
+
+mod remote;
+
+use remote::Elsewhere;
+pub use remote::ElsewhereOptions;
 
 /// The name of a database that lives in memory only.
 pub const IN_MEMORY: &str = ":memory:";
@@ -53,6 +58,8 @@ pub struct DatabaseOptions {
     pub environment: Option<Environment>,
     /// Reads a folder as it is, next to a process that may be writing it; nothing can be changed.
     pub read_only: bool,
+    /// For databases on object stores.
+    pub elsewhere: ElsewhereOptions,
     pub clock: Arc<dyn Clock>,
     pub rng: Arc<dyn Rng>,
     pub ids: Arc<dyn IdGen>,
@@ -66,6 +73,7 @@ impl Default for DatabaseOptions {
             store_limits: StoreLimits::default(),
             environment: None,
             read_only: false,
+            elsewhere: ElsewhereOptions::default(),
             clock: Arc::new(SystemClock::new()),
             rng: Arc::new(SystemRng::new()),
             ids: Arc::new(RandomIdGen::default()),
@@ -109,7 +117,12 @@ impl Database {
     /// The same with limits and sources of one's own.
     #[boxed]
     pub async fn open_with(location: Option<&str>, options: DatabaseOptions) -> Result<Arc<Self>> {
-        let io = tokio::runtime::Handle::try_current().ok();
+        let elsewhere = Elsewhere::of(location)?;
+        // Whoever blocks until a file is there must not hold up the thread that receives it.
+        let io = match &elsewhere {
+            Some(elsewhere) => Some(elsewhere.io().handle().clone()),
+            None => tokio::runtime::Handle::try_current().ok(),
+        };
         let stores = {
             let environment = options.environment.clone().unwrap_or_else(Environment::of_process);
             StoreRegistry::with_settings(io, options.store_limits, environment)
@@ -117,12 +130,21 @@ impl Database {
         if options.read_only {
             check_exists(location)?;
         }
-        let (location, catalog_store) = open_catalog(location, &stores)?;
-        let catalog = Arc::new(catalog_store.load().await?);
         let lance = LanceStore::new(LanceCaches::default(), Arc::new(RegistryOptions(Arc::clone(&stores))));
+        let (location, catalog_store, remote) = match elsewhere {
+            Some(elsewhere) => {
+                let opened = elsewhere.open(&stores, &lance, &options).boxed().await?;
+                (elsewhere.location(), opened.catalog, opened.remote)
+            }
+            None => {
+                let (location, catalog) = open_catalog(location)?;
+                (location, catalog, None)
+            }
+        };
+        let catalog = Arc::new(catalog_store.load().await?);
         let runtime = build_runtime(&options, &stores)?;
         // Boxed: the futures below this are nested deeper than the compiler follows from a caller's.
-        let store = open_store(&location, &catalog, &lance, &options).boxed().await?;
+        let store = open_store(&location, &catalog, &lance, remote, &options).boxed().await?;
         store.charge(Arc::clone(&runtime.memory_pool));
         let database = Self {
             location,
@@ -216,9 +238,22 @@ impl Database {
         Ok(())
     }
 
-    /// Reads the catalog again, for changes that other processes have published.
+    /// Ends writing: see [`Store::close`]. A database in an object store can then be opened on any machine at once.
+    #[boxed]
+    pub async fn close(&self) -> Result<()> {
+        self.store.close().boxed().await
+    }
+
+    /// Reads the catalog again, for changes that other processes have published, and where the database is open
+    /// read-only what they have committed.
     #[boxed]
     pub async fn refresh(&self) -> Result<()> {
+        self.refresh_catalog().await?;
+        let definitions: Vec<TableDef> = self.catalog().tables().cloned().collect();
+        self.store.refresh(&definitions).boxed().await
+    }
+
+    async fn refresh_catalog(&self) -> Result<()> {
         let loaded = self.catalog_store.load().await?;
         let newer = loaded.version > self.catalog.read().version;
         if newer {
@@ -280,31 +315,15 @@ fn check_exists(location: Option<&str>) -> Result<()> {
     }
 }
 
-fn open_catalog(
-    location: Option<&str>,
-    stores: &Arc<StoreRegistry>,
-) -> Result<(String, Arc<dyn CatalogStore>)> {
+fn open_catalog(location: Option<&str>) -> Result<(String, Arc<dyn CatalogStore>)> {
     let Some(text) = location.filter(|l| *l != IN_MEMORY && !l.is_empty()) else {
         return Ok((IN_MEMORY.to_owned(), Arc::new(MemoryCatalogStore::new())));
     };
     let url = parse_location(text)?;
-    if !is_remote(&url) {
-        let path = url
-            .to_file_path()
-            .map_err(|()| Error::invalid(format!("{text} is no path that a database can be in")))?;
-        return Ok((text.to_owned(), Arc::new(FolderCatalogStore::open(&path)?)));
-    }
-    if matches!(url.scheme(), "http" | "https") {
-        return Err(Error::unsupported(format!(
-            "a database cannot be kept at {text}, HTTP servers are read only"
-        ))
-        .with_hint("use a folder, or an s3://, gs:// or az:// URL"));
-    }
-    let store = ObjectStoreRegistry::get_store(stores.as_ref(), &url)?;
-    let path = object_store::path::Path::from_url_path(url.path())
-        .map_err(|e| Error::invalid(format!("{text} is no place for a database: {e}")))?
-        .join(DOCUMENT);
-    Ok((text.to_owned(), Arc::new(ObjectCatalogStore::new(store, path, text.to_owned()))))
+    let path = url
+        .to_file_path()
+        .map_err(|()| Error::invalid(format!("{text} is no path that a database can be in")))?;
+    Ok((text.to_owned(), Arc::new(FolderCatalogStore::open(&path)?)))
 }
 
 /// The storage of tables that belongs to a location.
@@ -312,6 +331,7 @@ async fn open_store(
     location: &str,
     catalog: &Catalog,
     lance: &Arc<LanceStore>,
+    remote: Option<RemoteOptions>,
     options: &DatabaseOptions,
 ) -> Result<Arc<Store>> {
     let clock = Arc::clone(&options.clock);
@@ -319,11 +339,17 @@ async fn open_store(
         return Store::in_memory(clock);
     }
     let url = parse_location(location)?;
-    let Some(folder) = (!is_remote(&url)).then(|| url.to_file_path().ok()).flatten() else {
-        let why =
-            Error::unsupported(format!("tables cannot be kept at {location} yet, only in a local folder"))
-                .with_hint("CREATE EXTERNAL TABLE reads files there; COPY (…) TO writes them");
-        return Store::without_tables(clock, why);
+    let local = (!is_remote(&url)).then(|| url.to_file_path().ok()).flatten();
+    let folder = match (local, &remote) {
+        (Some(folder), _) => folder,
+        (None, Some(remote)) => remote.files.root().to_owned(),
+        (None, None) => {
+            let why = Error::unsupported(format!(
+                "tables cannot be kept at {location} yet, only in a local folder or on S3"
+            ))
+            .with_hint("CREATE EXTERNAL TABLE reads files there; COPY (…) TO writes them");
+            return Store::without_tables(clock, why);
+        }
     };
     let store = StoreOptions {
         fs: Arc::new(RealFs),
@@ -335,7 +361,9 @@ async fn open_store(
         limits: Limits::default(),
         thread: true,
     };
-    if options.read_only {
+    if let Some(remote) = remote {
+        Store::open_remote(store, remote).boxed().await
+    } else if options.read_only {
         Store::open_read_only(store).boxed().await
     } else {
         Store::open(store).boxed().await

@@ -50,11 +50,12 @@ mod visit;
 mod yielding;
 
 pub use catalog::{CATALOG, DEFAULT_SCHEMA};
-pub use database::{Database, DatabaseOptions, IN_MEMORY};
+pub use database::{Database, DatabaseOptions, ElsewhereOptions, IN_MEMORY};
 pub use params::Params;
 pub use progress::{Progress, ProgressHandle};
 pub use result::{QueryResult, Tag};
 pub use session::{ColumnInfo, FunctionInfo, FunctionKind, Names, Session, TableInfo};
 pub use split::{Split, StatementText, split_statements};
 pub use triune_object_store::{Environment, StoreLimits};
+pub use triune_storage::place::WalKind;
 pub use types::sql_type_name;

@@ -141,7 +141,9 @@ impl StatementParser {
                 let _ = self.inner.parse_keyword(Keyword::TABLE);
                 Ok(Statement::Describe(self.relation_or_query()?))
             }
-            (_, "CHECKPOINT" | "OPTIMIZE" | "RESTORE" | "ABORT") | (Keyword::VACUUM, _) => self.maintenance(),
+            (_, "CHECKPOINT" | "OPTIMIZE" | "REFRESH" | "RESTORE" | "ABORT") | (Keyword::VACUUM, _) => {
+                self.maintenance()
+            }
             (_, "SUMMARIZE") => {
                 self.inner.next_token();
                 let _ = self.inner.parse_keyword(Keyword::TABLE);

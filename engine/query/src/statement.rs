@@ -28,6 +28,8 @@ pub enum Statement {
     Reset(Option<String>),
     CopyFrom(Box<CopyFrom>),
     Checkpoint,
+    /// `REFRESH`: a read-only database shows what its writer has committed since.
+    Refresh,
     /// `OPTIMIZE [TABLE] t`
     Optimize(ObjectName),
     /// `VACUUM [TABLE] [t]`

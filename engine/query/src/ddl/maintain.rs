@@ -1,4 +1,4 @@
-//! `CHECKPOINT`, `OPTIMIZE t`, `VACUUM [t]`, `RESTORE TABLE t TO …`.
+//! `CHECKPOINT`, `REFRESH`, `OPTIMIZE t`, `VACUUM [t]`, `RESTORE TABLE t TO …`.
 
 use std::sync::Arc;
 
@@ -18,6 +18,13 @@ use crate::transaction;
 pub(crate) async fn checkpoint(core: &Arc<SessionCore>) -> Result<QueryResult> {
     core.database().store().checkpoint().boxed().await?;
     Ok(QueryResult::command("CHECKPOINT", None))
+}
+
+/// Reads what the process that writes has published and committed. A database that is open for writing shows that
+/// without being told to.
+pub(crate) async fn refresh(core: &Arc<SessionCore>) -> Result<QueryResult> {
+    core.database().refresh().await?;
+    Ok(QueryResult::command("REFRESH", None))
 }
 
 pub(crate) async fn optimize(core: &Arc<SessionCore>, name: &ObjectName) -> Result<QueryResult> {

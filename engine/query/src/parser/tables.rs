@@ -14,6 +14,7 @@ use crate::statement::Statement;
 impl StatementParser {
     /// ```sql
     /// CHECKPOINT
+    /// REFRESH
     /// OPTIMIZE [TABLE] t
     /// VACUUM [TABLE] [t]
     /// RESTORE [TABLE] t TO {(VERSION => n) | VERSION n | TIMESTAMP '…'}
@@ -23,6 +24,7 @@ impl StatementParser {
         let word = self.inner.next_token().to_string().to_ascii_uppercase();
         match word.as_str() {
             "CHECKPOINT" => Ok(Statement::Checkpoint),
+            "REFRESH" => Ok(Statement::Refresh),
             "ABORT" => {
                 let _ = self.inner.parse_one_of_keywords(&[Keyword::WORK, Keyword::TRANSACTION]);
                 Ok(Statement::Abort)
