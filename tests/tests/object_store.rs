@@ -144,7 +144,7 @@ async fn tables_in_a_bucket_answer_like_tables_in_memory() {
         assert_eq!(answers(&session).await, expected, "{wal:?}, with indexes");
         database.close().await.expect("closed");
         let error =
-            session.execute("INSERT INTO t VALUES (1, 1, 'x', NULL)").await.expect_err("it is closed");
+            session.execute("INSERT INTO t VALUES (5000, 1, 'x', NULL)").await.expect_err("it is closed");
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
         drop((session, database));
     }

@@ -72,12 +72,6 @@ impl Store {
     #[boxed]
     pub async fn create_index(&self, table: TableId, index: IndexDef) -> Result<Arc<TableDef>> {
         self.check_writable()?;
-        if self.shared.place.as_ref().is_some_and(|p| p.remote.is_some()) {
-            return Err(Error::unsupported(
-                "tables of a database on an object store cannot have indexes yet",
-            )
-            .with_hint("searches there are exact scans; COPY the table to a local database to index it"));
-        }
         self.snapshot().version().table(table)?;
         // Rows in memory are found without it; those that there are now are to be in it.
         self.checkpoint().await?;
