@@ -63,19 +63,37 @@ fn vector(rng: &mut ChaCha8Rng) -> String {
     format!("'[{}]'", numbers.join(","))
 }
 
+/// Conditions of one row, and some whose keys another table has.
+const CONDITIONS: [&str; 9] = [
+    "true",
+    "kind = 'a'",
+    "id % 97 = 3",
+    "id < 40 OR kind IS NULL",
+    "id IN (SELECT ref FROM m WHERE tag = 'x')",
+    "kind IN (SELECT tag FROM m WHERE ref % 2 = 0) AND id > 20",
+    "EXISTS (SELECT 1 FROM m WHERE m.ref = t.id AND m.tag = 'a')",
+    "id + 1 IN (SELECT ref FROM m) AND kind IN (SELECT tag FROM m) AND kind <> 'b'",
+    "id IN (SELECT ref FROM m WHERE tag = 'none such')",
+];
+
 /// Distances of random vectors are all different, so that the k nearest are one list.
 async fn compare(session: &Session, rng: &mut ChaCha8Rng) {
-    for condition in ["true", "kind = 'a'", "id % 97 = 3", "id < 40 OR kind IS NULL"] {
+    for condition in CONDITIONS {
+        let by_keys = condition.contains("SELECT");
         let k = [1, 6, 40][rng.random_range(0..3)];
         let q = vector(rng);
         let search = |more: &str| {
-            format!(
-                "SELECT id, _distance FROM vector_search(t, e, {q}, k => {k}, metric => 'l2', where => {condition}{more})"
-            )
+            let search = format!("vector_search(t, e, {q}, k => {k}, metric => 'l2'");
+            if by_keys {
+                format!("SELECT id, _distance FROM {search}{more}) AS t WHERE {condition}")
+            } else {
+                format!("SELECT id, _distance FROM {search}, where => {condition}{more})")
+            }
         };
         let indexed = search(", nprobes => 4");
         let text = plan(session, &indexed).await;
-        assert!(text.contains("LanceAnnExec") && text.contains("access=index near"), "{text}");
+        let node = if by_keys { "DeferredAnnExec" } else { "LanceAnnExec" };
+        assert!(text.contains(node) && text.contains("access=index near"), "{text}");
         let (got, truth) = (found(session, &indexed).await, found(session, &search(", exact => true")).await);
         assert_eq!(got, truth, "{indexed}");
 
@@ -86,7 +104,7 @@ async fn compare(session: &Session, rng: &mut ChaCha8Rng) {
         rows(session, "SET search.mode = exact").await;
         let truth = found(session, &ordered).await;
         rows(session, "SET search.mode = index").await;
-        assert!(plan(session, &ordered).await.contains("LanceAnnExec"), "{ordered}");
+        assert!(plan(session, &ordered).await.contains(node), "{ordered}");
         let got = found(session, &ordered).await;
         rows(session, "RESET search.mode").await;
         let near =
@@ -117,6 +135,18 @@ fn an_index_with_all_probes_answers_as_comparing_every_row() {
             format!("INSERT INTO t VALUES {}", values.join(", "))
         };
         rows(&session, &insert(&mut rng, 0..600)).await;
+        rows(&session, "CREATE TABLE m (ref BIGINT, tag TEXT)").await;
+        let refer = |rng: &mut ChaCha8Rng, below: i64| {
+            let values: Vec<String> = (0..rng.random_range(1..60))
+                .map(|_| {
+                    let to = rng.random_range(-5..below);
+                    let to = if to < 0 { "NULL".to_owned() } else { to.to_string() };
+                    format!("({to}, {})", ["'a'", "'b'", "'x'", "NULL"][rng.random_range(0..4)])
+                })
+                .collect();
+            format!("INSERT INTO m VALUES {}", values.join(", "))
+        };
+        rows(&session, &refer(&mut rng, 600)).await;
         rows(&session, "CREATE INDEX near ON t USING ivf_flat (e vector_l2_ops) WITH (lists = 4)").await;
         rows(&session, "REINDEX INDEX near").await;
         compare(&session, &mut rng).await;
@@ -124,7 +154,12 @@ fn an_index_with_all_probes_answers_as_comparing_every_row() {
         for round in 0..12 {
             rows(&session, "BEGIN").await;
             for _ in 0..3 {
-                match rng.random_range(0..4) {
+                match rng.random_range(0..6) {
+                    4 => drop(rows(&session, &refer(&mut rng, next)).await),
+                    5 => {
+                        let n = rng.random_range(0..7);
+                        rows(&session, &format!("DELETE FROM m WHERE ref % 7 = {n}")).await;
+                    }
                     0 => {
                         rows(&session, &insert(&mut rng, next..next + 20)).await;
                         next += 20;

@@ -45,7 +45,8 @@ use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
-use datafusion::physical_expr::create_physical_expr;
+use datafusion::physical_expr::utils::reassign_expr_columns;
+use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion::physical_plan::ExecutionPlan;
 use triune_common::{Error, Result, boxed};
 
@@ -75,6 +76,8 @@ pub struct AnnRequest {
     pub metric: LanceMetric,
     /// What must be true of a row for it to be considered at all.
     pub filter: Option<Expr>,
+    /// The same, as conditions over the provider's columns that are known when the statement runs.
+    pub conditions: Vec<Arc<dyn PhysicalExpr>>,
     /// How many partitions of the index are searched; the index's size and the condition decide else.
     pub nprobes: Option<usize>,
     /// How many times `k` candidates are compared by their stored vectors; the index's kind decides else.
@@ -97,6 +100,7 @@ impl AnnRequest {
             k,
             metric,
             filter: None,
+            conditions: Vec::new(),
             nprobes: None,
             refine_factor: None,
             exact: false,
@@ -146,6 +150,10 @@ pub async fn plan_ann(provider: &LanceProvider, request: AnnRequest) -> Result<A
             let condition = types.coerce(unqualified(condition)?, &schema)?;
             fixed.push(create_physical_expr(&condition, &schema, &ExecutionProps::new())?);
         }
+    }
+
+    for condition in request.conditions {
+        fixed.push(reassign_expr_columns(condition, &table.schema)?);
     }
 
     let indexes = provider.vector_indexes(&request.column).await?;

@@ -15,8 +15,8 @@
 //! once (SNAP-2) and conditions are applied before the k nearest are chosen in both parts (SRCH-1). An external
 //! Lance table has no rows in memory.
 //!
-//! *When*: the rows searched are the table itself, seen through aliases and choices of columns; all conditions are in
-//! its scan; the column has an index for the metric; neither `exact => true` nor `search.mode = exact` was said.
+//! *When*: the rows searched are the table itself, seen through aliases, choices of columns and semi joins by one key
+//! ([`keys`]); all other conditions are in its scan; the column has an index for the metric; neither `exact => true` nor `search.mode = exact` was said.
 //! Otherwise every row is compared, and the plan says why. A condition that few rows meet makes `LanceAnnExec`
 //! compare those rows one by one when it runs; its own page says when.
 //!
@@ -24,6 +24,7 @@
 
 mod deferred;
 mod exec;
+mod keys;
 
 use std::fmt;
 use std::sync::Arc;
@@ -34,12 +35,15 @@ use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, ScalarValue};
 use datafusion::datasource::source_as_provider;
+use datafusion::execution::SessionState;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, LogicalPlan, TableScan, UserDefinedLogicalNodeCore};
+use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::union::UnionExec;
+use datafusion::physical_planner::PhysicalPlanner;
 use triune_common::{Error, ErrorKind};
 use triune_lance::{AnnRequest, LanceMetric, LanceProvider, VectorIndexInfo, VectorScorer, plan_ann};
 use triune_storage::store::StoreProvider;
@@ -53,6 +57,7 @@ use crate::topk::{QuerySource, TopKMode, VectorTopKExec};
 use crate::vectors::Comparer;
 use deferred::DeferredAnnExec;
 pub(crate) use exec::IndexSearchExec;
+use keys::{KeyJoin, KeyMask};
 
 /// A table that may have indexes of vectors.
 pub(crate) trait VectorAccess: Send + Sync {
@@ -203,10 +208,11 @@ pub(crate) async fn way_of(
     search: &VectorSearchNode,
     query: &QuerySource,
     mode: SearchMode,
-    session: &dyn Session,
+    planner: &dyn PhysicalPlanner,
+    state: &SessionState,
 ) -> Result<Way> {
     let spec = search.spec();
-    let Some((scan, columns)) = scan_of(search.input()) else {
+    let Some(Searched { scan, columns, joins }) = scan_of(search.input())? else {
         let why = has_table(search.input())
             .then(|| "the rows searched are not a table with conditions of one row".to_owned());
         return Ok(Way::Exact { why });
@@ -255,7 +261,12 @@ pub(crate) async fn way_of(
 
     let access = format!("index {}", index.name);
     let defaults = table.defaults(&index.name);
-    let beside = hot_part(table, session, scan, (*place, &output), query, spec)?;
+    let mut masks = Vec::with_capacity(joins.len());
+    for join in &joins {
+        let keys = planner.create_physical_plan(&join.keys, state).await?;
+        masks.push(KeyMask { column: join.column.clone(), keys });
+    }
+    let mut hot = hot_part(table, state, scan, (*place, &output), (query, &masks), spec)?;
     let template = Template {
         provider: provider.as_ref().clone(),
         column: field,
@@ -269,18 +280,31 @@ pub(crate) async fn way_of(
         output,
     };
     let distance = template.output.len();
-    let found: Arc<dyn ExecutionPlan> = match query.literal() {
-        Some(value) => match template.plan(value).await {
+    let found: Arc<dyn ExecutionPlan> = match query.literal().filter(|_| masks.is_empty()) {
+        Some(value) => match template.plan(value, Vec::new()).await {
             Ok(plan) => plan,
             Err(e) => match Error::from(e) {
                 e if e.kind() == ErrorKind::Unsupported => return Way::exact(e.message()),
                 e => return Err(e.into()),
             },
         },
-        None => Arc::new(DeferredAnnExec::try_new(template, query.clone(), access.clone())?),
+        None => {
+            // What is wrong with the request is told now, and with any query.
+            if let Some(value) = query.literal()
+                && let Err(e) = template.plan(value, Vec::new()).await
+            {
+                match Error::from(e) {
+                    e if e.kind() == ErrorKind::Unsupported => return Way::exact(e.message()),
+                    e => return Err(e.into()),
+                }
+            }
+            let masked = if masks.is_empty() { None } else { hot.take() };
+            let access = access.clone();
+            Arc::new(DeferredAnnExec::try_new(template, query.clone(), access, masks, masked)?)
+        }
     };
-    let found = match beside {
-        Some(beside) => UnionExec::try_new(vec![found, beside])?,
+    let found = match hot {
+        Some(hot) => UnionExec::try_new(vec![found, hot.plan(None)?])?,
         None => found,
     };
     let found = named(found, search)?;
@@ -306,32 +330,60 @@ fn choose<'a>(
     }
 }
 
-/// The k nearest of the rows that no index speaks of.
+/// The rows that no index speaks of, to be compared one by one.
+#[derive(Debug, Clone)]
+struct HotPart {
+    rows: Arc<dyn ExecutionPlan>,
+    /// Places in `rows`: the vector, and what is given out.
+    vector: usize,
+    output: Vec<usize>,
+    query: QuerySource,
+    metric: Metric,
+    k: usize,
+}
+
+impl HotPart {
+    /// The k nearest of those that meet the condition, which speaks of the columns of `rows`.
+    fn plan(&self, filter: Option<Arc<dyn PhysicalExpr>>) -> Result<Arc<dyn ExecutionPlan>> {
+        let name = self.rows.schema().field(self.vector).name().clone();
+        let mode = TopKMode::Partial {
+            column: Arc::new(Column::new(&name, self.vector)),
+            query: self.query.clone(),
+            metric: self.metric,
+            distance: DISTANCE_COLUMN.to_owned(),
+            filter,
+        };
+        let (rows, k) = (Arc::clone(&self.rows), (self.k, Missing::LeftOut));
+        Ok(Arc::new(VectorTopKExec::try_new(rows, mode, k, self.output.clone(), "exact")?))
+    }
+}
+
 fn hot_part(
     table: &dyn VectorAccess,
     session: &dyn Session,
     scan: &TableScan,
     (vector, output): (usize, &[usize]),
-    query: &QuerySource,
+    (query, masks): (&QuerySource, &[KeyMask]),
     spec: &SearchSpec,
-) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+) -> Result<Option<HotPart>> {
+    let schema = scan.source.schema();
     let mut columns: Vec<usize> = output.iter().copied().chain([vector]).collect();
+    for column in masks.iter().flat_map(|m| m.column.column_refs()) {
+        columns.push(schema.index_of(&column.name)?);
+    }
     columns.sort_unstable();
     columns.dedup();
     let Some(rows) = table.beside(session, &columns, &scan.filters)? else { return Ok(None) };
-    // Both are among the columns.
+    // All are among the columns.
     let place = |column: &usize| columns.partition_point(|c| c < column);
-    let column = Arc::new(Column::new(scan.source.schema().field(vector).name(), place(&vector)));
-    let mode = TopKMode::Partial {
-        column,
+    Ok(Some(HotPart {
+        rows,
+        vector: place(&vector),
+        output: output.iter().map(place).collect(),
         query: query.clone(),
         metric: spec.metric,
-        distance: DISTANCE_COLUMN.to_owned(),
-        filter: None,
-    };
-    let output = output.iter().map(place).collect();
-    let top = VectorTopKExec::try_new(rows, mode, (spec.k, Missing::LeftOut), output, "exact")?;
-    Ok(Some(Arc::new(top)))
+        k: spec.k,
+    }))
 }
 
 /// Whether a table that may have indexes is somewhere in the plan.
@@ -362,10 +414,15 @@ struct Template {
 }
 
 impl Template {
-    async fn plan(&self, query: &ScalarValue) -> Result<Arc<dyn ExecutionPlan>> {
+    async fn plan(
+        &self,
+        query: &ScalarValue,
+        conditions: Vec<Arc<dyn PhysicalExpr>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
         let comparer = Comparer::try_new(self.spec.metric, query, &self.column)?;
         let mut request = AnnRequest::new(self.column.name(), query.to_array()?, self.spec.k, self.metric);
         request.filter = self.filter.clone();
+        request.conditions = conditions;
         request.nprobes = self.spec.nprobes.and_then(|n| usize::try_from(n).ok());
         request.refine_factor = self.spec.refine_factor;
         request.projection = Some(self.output.clone());
@@ -398,19 +455,29 @@ fn metric_of(metric: Metric) -> Option<LanceMetric> {
     }
 }
 
-/// The scan below aliases and choices of columns, and for each column of `plan` its place in the table.
-fn scan_of(plan: &LogicalPlan) -> Option<(&TableScan, Vec<usize>)> {
-    match plan {
+/// The rows of a search: those of a scan, or of these the ones with certain keys.
+struct Searched<'a> {
+    scan: &'a TableScan,
+    /// For each column of the plan its place in the table.
+    columns: Vec<usize>,
+    joins: Vec<KeyJoin>,
+}
+
+/// The scan below aliases, choices of columns and semi joins.
+fn scan_of(plan: &LogicalPlan) -> Result<Option<Searched<'_>>> {
+    Ok(match plan {
         LogicalPlan::TableScan(scan) => {
             let columns = match &scan.projection {
                 Some(projection) => projection.clone(),
                 None => (0..scan.source.schema().fields().len()).collect(),
             };
-            Some((scan, columns))
+            Some(Searched { scan, columns, joins: Vec::new() })
         }
-        LogicalPlan::SubqueryAlias(alias) => scan_of(&alias.input),
+        LogicalPlan::SubqueryAlias(alias) => scan_of(&alias.input)?,
         LogicalPlan::Projection(projection) => {
-            let (scan, columns) = scan_of(&projection.input)?;
+            let Some(Searched { scan, columns, joins }) = scan_of(&projection.input)? else {
+                return Ok(None);
+            };
             let schema = projection.input.schema();
             let places = projection.expr.iter().map(|expr| match expr {
                 Expr::Column(c) => columns.get(schema.maybe_index_of_column(c)?).copied(),
@@ -420,10 +487,17 @@ fn scan_of(plan: &LogicalPlan) -> Option<(&TableScan, Vec<usize>)> {
                 },
                 _ => None,
             });
-            Some((scan, places.collect::<Option<Vec<_>>>()?))
+            let columns = places.collect::<Option<Vec<_>>>();
+            columns.map(|columns| Searched { scan, columns, joins })
+        }
+        LogicalPlan::Join(join) => {
+            let Some(Searched { scan, columns, mut joins }) = scan_of(&join.left)? else { return Ok(None) };
+            let Some(key) = KeyJoin::of(join, &columns, &scan.source.schema())? else { return Ok(None) };
+            joins.push(key);
+            Some(Searched { scan, columns, joins })
         }
         _ => None,
-    }
+    })
 }
 
 /// The same rows with the columns called as the search calls them, which may have renamed the table's.

@@ -48,7 +48,7 @@ impl ExtensionPlanner for VectorSearchPlanner {
         let query =
             QuerySource::new(planner.create_physical_expr(search.query(), &DFSchema::empty(), state)?);
         let mode = SearchMode::of(state.config_options());
-        let way = way_of(search, &query, mode, state).await?;
+        let way = way_of(search, &query, mode, planner, state).await?;
         let output = search.output_indices()?;
         let name = search.distance_column().name;
         let spec = search.spec();
