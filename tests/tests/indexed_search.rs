@@ -76,6 +76,34 @@ const CONDITIONS: [&str; 9] = [
     "id IN (SELECT ref FROM m WHERE tag = 'none such')",
 ];
 
+/// A table joined with another by a key, which several of its rows may have.
+async fn joined(session: &Session, condition: &str, q: &str, k: i64) {
+    for (join, columns) in [
+        ("t JOIN m ON m.ref = t.id", "t.id"),
+        ("(SELECT ref AS r, count(*) AS n FROM m GROUP BY ref) AS c JOIN t ON t.id = c.r", "t.id"),
+        ("t JOIN m ON m.ref = t.id AND m.tag <> t.kind", "t.id"),
+    ] {
+        let sql = format!(
+            "SELECT {columns}, t.e <-> {q}::VECTOR(4) AS d FROM {join} WHERE {condition} ORDER BY d LIMIT {k}"
+        );
+        rows(session, "SET search.mode = exact").await;
+        let truth = found(session, &sql).await;
+        rows(session, "RESET search.mode").await;
+        let text = plan(session, &sql).await;
+        // A sub-query stays above the join, and one with two conditions is no join by a key.
+        let fires = !join.contains("tag") && !condition.contains("SELECT");
+        assert_eq!(text.contains("DeferredAnnExec"), fires, "{text}");
+        let got = found(session, &sql).await;
+        let near = |rows: &[(i64, Option<f32>)]| {
+            let mut near: Vec<_> = rows.iter().copied().filter(|r| r.1.is_some()).collect();
+            near.sort_by(|a, b| a.1.unwrap_or(0.0).total_cmp(&b.1.unwrap_or(0.0)).then(a.0.cmp(&b.0)));
+            near
+        };
+        assert_eq!(near(&got), near(&truth), "{sql}");
+        assert_eq!(got.len(), truth.len(), "{sql}");
+    }
+}
+
 /// Distances of random vectors are all different, so that the k nearest are one list.
 async fn compare(session: &Session, rng: &mut ChaCha8Rng) {
     for condition in CONDITIONS {
@@ -107,6 +135,7 @@ async fn compare(session: &Session, rng: &mut ChaCha8Rng) {
         assert!(plan(session, &ordered).await.contains(node), "{ordered}");
         let got = found(session, &ordered).await;
         rows(session, "RESET search.mode").await;
+        joined(session, condition, &q, k).await;
         let near =
             |rows: &[(i64, Option<f32>)]| rows.iter().copied().filter(|r| r.1.is_some()).collect::<Vec<_>>();
         assert_eq!(near(&got), near(&truth), "{ordered}");

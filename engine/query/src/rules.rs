@@ -7,7 +7,7 @@
 //! | analyzer | `UuidTexts` | before type coercion | casts would stand between a column and its text |
 //! | analyzer | `Membership` | after type coercion | a value and the elements of its sub-query have one type then |
 //! | analyzer | `CheckedArithmetic` | last | types are settled; whatever is made of the expressions later is checked |
-//! | optimizer | `OrderByDistanceRule`, `NarrowSearchRule` | last | columns have been pruned by then |
+//! | optimizer | `OrderByDistanceRule`, `KeyJoinSearchRule`, `NarrowSearchRule` | last | columns have been pruned by then |
 //! | physical | `OrderAboveSubqueries` | first | sorts that no operator asks for are removed soon after |
 //! | physical | `FuseSearchFilterRule`, `LateColumnsRule` | after DataFusion's | filters have found their places; order and partitions stay |
 //! | physical | `KeepsNulls` | before the last push-down of filters | it stops those that joins send down |
@@ -94,7 +94,7 @@ mod tests {
         let at = |name: &str| optimizers.iter().position(|n| n == name).unwrap_or_else(|| panic!("{name}"));
         assert!(at("push_down_limit") < at("push_down_filter"));
         assert!(at("push_down_filter") < at("optimize_projections"));
-        assert_eq!(at("optimize_projections") + 3, optimizers.len(), "{optimizers:?}");
+        assert_eq!(at("optimize_projections") + 4, optimizers.len(), "{optimizers:?}");
         let physical: Vec<String> = physical_optimizer_rules().iter().map(|r| r.name().to_owned()).collect();
         let keeps =
             physical.iter().position(|n| n == "keeps_nulls").unwrap_or_else(|| panic!("{physical:?}"));

@@ -199,6 +199,24 @@ impl Way {
     }
 }
 
+/// Whether the rows of a plan are those of a table of the database that has an index for searches of a column.
+pub(crate) fn may_use_index(
+    plan: &LogicalPlan,
+    column: &datafusion::common::Column,
+    metric: Metric,
+) -> Result<bool> {
+    let Some(metric) = metric_of(metric) else { return Ok(false) };
+    let Some(Searched { scan, columns, .. }) = scan_of(plan)? else { return Ok(false) };
+    let Some(place) = plan.schema().maybe_index_of_column(column).and_then(|i| columns.get(i)) else {
+        return Ok(false);
+    };
+    let Ok(source) = source_as_provider(&scan.source) else { return Ok(false) };
+    let any: &dyn std::any::Any = source.as_ref();
+    let Some(table) = any.downcast_ref::<StoreProvider>() else { return Ok(false) };
+    let name = scan.source.schema().field(*place).name().clone();
+    Ok(table.definition().indexes().iter().any(|i| i.metric() == Some(metric) && i.columns().contains(&name)))
+}
+
 /// Decides how a search finds its rows.
 ///
 /// # Errors

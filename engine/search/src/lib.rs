@@ -53,7 +53,8 @@ mod access;
 pub mod analyzer;
 pub mod desugar;
 pub mod fuse;
-pub mod late;
+pub mod key_join;
+mod late;
 pub mod marker;
 pub mod narrow;
 pub mod node;
@@ -74,6 +75,7 @@ use datafusion::physical_planner::ExtensionPlanner;
 pub use analyzer::VectorSearchAnalyzerRule;
 pub use desugar::desugar_table_factor;
 pub use fuse::FuseSearchFilterRule;
+pub use key_join::KeyJoinSearchRule;
 pub use late::LateColumnsRule;
 pub use marker::marker_function;
 pub use narrow::NarrowSearchRule;
@@ -99,7 +101,11 @@ pub fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
 /// The logical rules, in their order. They come last, after `optimize_projections`, which has by then put
 /// a projection above every place where columns are dropped.
 pub fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
-    vec![Arc::new(OrderByDistanceRule::new()), Arc::new(NarrowSearchRule::new())]
+    vec![
+        Arc::new(OrderByDistanceRule::new()),
+        Arc::new(KeyJoinSearchRule::new()),
+        Arc::new(NarrowSearchRule::new()),
+    ]
 }
 
 /// The physical rules. They come last of all; they change neither partitions nor order, so it makes no

@@ -118,6 +118,15 @@ impl VectorSearchNode {
         Ok(Self { input, schema, ..self.clone() })
     }
 
+    /// A search for as many rows by the same query, over other rows; it gives out all of their columns.
+    pub(crate) fn over(&self, input: Arc<LogicalPlan>, column: Column) -> Result<Self> {
+        let mut name = "__distance".to_owned();
+        while input.schema().fields().iter().any(|f| f.name() == &name) {
+            name.push('_');
+        }
+        Self::try_new(input, Expr::Column(column), self.query.clone(), self.spec.clone(), (None, name))
+    }
+
     /// The node in a plan, below a sort with a fetch of `k` that changes nothing.
     ///
     /// The sort is how DataFusion learns that the order matters: without one, its distribution rule may

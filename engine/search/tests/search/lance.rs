@@ -97,7 +97,9 @@ async fn without_an_index_for_the_metric_every_row_is_compared() {
         format!("vector_search(near, e, {q}, 5, metric => 'l1')"),
         format!("vector_search(near, e, {q}, 5, metric => 'cosine')"),
         // More than a table and its conditions: the rows of a join, a limited table.
-        format!("vector_search(near, e, {q}, 5, metric => 'l2', where => id NOT IN (SELECT id + 1000 FROM near))"),
+        format!(
+            "vector_search(near, e, {q}, 5, metric => 'l2', where => id NOT IN (SELECT id + 1000 FROM near))"
+        ),
         format!("vector_search((SELECT * FROM near LIMIT 1500), e, {q}, 5, metric => 'l2')"),
     ] {
         let sql = format!("SELECT id FROM {call}");
