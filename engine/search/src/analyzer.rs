@@ -26,7 +26,7 @@
 //! type, NULL query, query or condition that depends on an outer query, a table that has `_distance`.
 
 mod bind;
-mod search;
+pub(crate) mod search;
 
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
@@ -37,6 +37,8 @@ use triune_common::Error;
 
 use crate::marker::{is_marker, marker_args};
 use crate::node::VectorSearchNode;
+use crate::text;
+use crate::text::node::TextSearchNode;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -60,8 +62,8 @@ impl AnalyzerRule for VectorSearchAnalyzerRule {
         let plan = plan.transform_up_with_subqueries(rewrite)?.data;
         if has_marker(&plan)? {
             return Err(DataFusionError::from(
-                Error::invalid("__vector_search is not a function of its own")
-                    .with_hint("write FROM vector_search(table, column, query)"),
+                Error::invalid("__vector_search and __text_search are not functions of their own")
+                    .with_hint("write FROM vector_search(table, column, query) or text_search(table, query)"),
             ));
         }
         Ok(plan)
@@ -73,6 +75,9 @@ fn rewrite(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
         LogicalPlan::Projection(p) if p.expr.iter().any(|e| marker_args(e).is_some()) => {
             search::of_projection(p).map(Transformed::yes)
         }
+        LogicalPlan::Projection(p) if p.expr.iter().any(|e| text::marker::marker_args(e).is_some()) => {
+            text::rewrite::of_projection(p).map(Transformed::yes)
+        }
         LogicalPlan::SubqueryAlias(alias) => adopt_alias(alias),
         LogicalPlan::Filter(filter) => bind::bind(filter),
         other => Ok(Transformed::no(other)),
@@ -82,6 +87,15 @@ fn rewrite(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
 /// Moves an alias, with the column names it may give, below the search that it names.
 fn adopt_alias(alias: SubqueryAlias) -> Result<Transformed<LogicalPlan>> {
     let unchanged = |alias| Ok(Transformed::no(LogicalPlan::SubqueryAlias(alias)));
+    if let Some(search) = TextSearchNode::find(&alias.input) {
+        return Ok(Transformed::yes(text::rewrite::renamed(search, alias.alias.clone(), None)?.into_plan()?));
+    }
+    if let LogicalPlan::Projection(p) = alias.input.as_ref()
+        && let (Some(search), Some(names)) = (TextSearchNode::find(&p.input), plain_names(p))
+    {
+        let new = text::rewrite::renamed(search, alias.alias.clone(), Some(names))?;
+        return Ok(Transformed::yes(new.into_plan()?));
+    }
     let (search, names) = match alias.input.as_ref() {
         // `AS v(a, b, d)`: the planner renames with a projection below the alias.
         LogicalPlan::Projection(p) => match (VectorSearchNode::find(&p.input), plain_names(p)) {
@@ -122,7 +136,7 @@ fn has_marker(plan: &LogicalPlan) -> Result<bool> {
     plan.apply_with_subqueries(|node| {
         node.apply_expressions(|expr| {
             found |= expr.exists(|e| match e {
-                Expr::ScalarFunction(call) => Ok(is_marker(&call.func)),
+                Expr::ScalarFunction(call) => Ok(is_marker(&call.func) || text::marker::is_marker(&call.func)),
                 _ => Ok(false),
             })?;
             Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })

@@ -21,8 +21,8 @@
 //! Arguments are named with `=>` or `:=`. Every mistake is an error that carries the argument's place.
 //! The alias is kept with its column names; without one the relation is called `vector_search`.
 
-mod args;
-mod check;
+pub(crate) mod args;
+pub(crate) mod check;
 #[cfg(test)]
 mod tests;
 
@@ -42,7 +42,7 @@ pub(crate) use check::wrong_k;
 /// The name that users write in `FROM`.
 pub const NAME: &str = "vector_search";
 
-/// Rewrites `factor` if it is a call of `vector_search` and says whether it was one.
+/// Rewrites `factor` if it is a call of `vector_search` or `text_search` and says whether it was one.
 ///
 /// Only the factor itself is looked at, not what is inside of it: call it for every factor of a
 /// statement, the outer before the inner, so that calls within the arguments are found as well. Names
@@ -53,7 +53,7 @@ pub const NAME: &str = "vector_search";
 /// `Invalid`, `NotFound` or `Unsupported`, with a position, for every argument that is unknown, doubled,
 /// missing or of the wrong kind.
 pub fn desugar_table_factor(factor: &mut TableFactor) -> Result<bool> {
-    let Some(call) = call_of(factor)? else { return Ok(false) };
+    let Some(call) = call_of(factor, NAME)? else { return crate::text::desugar::desugar(factor) };
     let place = call.place;
     let alias = call.alias.unwrap_or_else(|| TableAlias {
         explicit: true,
@@ -67,42 +67,42 @@ pub fn desugar_table_factor(factor: &mut TableFactor) -> Result<bool> {
     Ok(true)
 }
 
-/// A call of `vector_search` taken out of a table factor.
-struct Call {
-    span: Span,
-    place: Option<Position>,
-    args: Vec<FunctionArg>,
-    alias: Option<TableAlias>,
+/// A call of a search taken out of a table factor.
+pub(crate) struct Call {
+    pub(crate) span: Span,
+    pub(crate) place: Option<Position>,
+    pub(crate) args: Vec<FunctionArg>,
+    pub(crate) alias: Option<TableAlias>,
 }
 
-fn call_of(factor: &mut TableFactor) -> Result<Option<Call>> {
+pub(crate) fn call_of(factor: &mut TableFactor, function: &str) -> Result<Option<Call>> {
     match factor {
         TableFactor::Table { name, alias, args: Some(args), version, with_ordinality, sample, .. }
-            if is_search(name) =>
+            if is_call(name, function) =>
         {
             let span = name.span();
             let place = position_of(span);
             for (given, what) in [
                 (
                     version.is_some(),
-                    "AT (…) after the call; put it into a sub-query: vector_search((SELECT * FROM t AT …), …)",
+                    "AT (…) after the call; put it into a sub-query: (SELECT * FROM t AT …) as the table",
                 ),
                 (*with_ordinality, "WITH ORDINALITY"),
                 (sample.is_some(), "TABLESAMPLE"),
                 (args.settings.is_some(), "SETTINGS"),
             ] {
                 if given {
-                    return Err(Error::unsupported(format!("{NAME} does not take {what}")).at(place));
+                    return Err(Error::unsupported(format!("{function} does not take {what}")).at(place));
                 }
             }
             let args = std::mem::take(&mut args.args);
             Ok(Some(Call { span, place, args, alias: alias.take() }))
         }
-        TableFactor::Function { name, args, alias, with_ordinality, .. } if is_search(name) => {
+        TableFactor::Function { name, args, alias, with_ordinality, .. } if is_call(name, function) => {
             let span = name.span();
             let place = position_of(span);
             if *with_ordinality {
-                return Err(Error::unsupported(format!("{NAME} does not take WITH ORDINALITY")).at(place));
+                return Err(Error::unsupported(format!("{function} does not take WITH ORDINALITY")).at(place));
             }
             Ok(Some(Call { span, place, args: std::mem::take(args), alias: alias.take() }))
         }
@@ -110,15 +110,15 @@ fn call_of(factor: &mut TableFactor) -> Result<Option<Call>> {
     }
 }
 
-fn is_search(name: &ObjectName) -> bool {
+fn is_call(name: &ObjectName, function: &str) -> bool {
     match name.0.as_slice() {
-        [ObjectNamePart::Identifier(ident)] => ident.value.eq_ignore_ascii_case(NAME),
+        [ObjectNamePart::Identifier(ident)] => ident.value.eq_ignore_ascii_case(function),
         _ => false,
     }
 }
 
 /// Where a span begins; `None` for nodes that were not read from text.
-fn position_of(span: Span) -> Option<Position> {
+pub(crate) fn position_of(span: Span) -> Option<Position> {
     (span.start.line > 0).then(|| Position::new(span.start.line, span.start.column))
 }
 

@@ -62,11 +62,13 @@ pub mod order_by;
 pub mod planner;
 pub mod settings;
 pub mod spec;
+pub mod text;
 pub mod topk;
 mod vectors;
 
 use std::sync::Arc;
 
+use datafusion::logical_expr::ScalarUDF;
 use datafusion::optimizer::analyzer::AnalyzerRule;
 use datafusion::optimizer::optimizer::OptimizerRule;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
@@ -85,6 +87,13 @@ pub use planner::VectorSearchPlanner;
 pub use settings::{SearchMode, SearchSettings};
 pub use spec::SearchSpec;
 pub use topk::VectorTopKExec;
+
+/// The functions that sessions need: the searches' markers, and those that users call.
+pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
+    let mut functions = text::functions::scalar_functions();
+    functions.extend([marker_function(), text::marker::marker_function()]);
+    functions
+}
 
 /// The column that a search adds to the columns of its table.
 pub const DISTANCE_COLUMN: &str = "_distance";
@@ -116,5 +125,5 @@ pub fn physical_optimizer_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + 
 
 /// What turns a search node into operators.
 pub fn extension_planners() -> Vec<Arc<dyn ExtensionPlanner + Send + Sync>> {
-    vec![Arc::new(VectorSearchPlanner::new())]
+    vec![Arc::new(VectorSearchPlanner::new()), Arc::new(text::exec::TextSearchPlanner::new())]
 }

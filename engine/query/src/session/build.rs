@@ -94,7 +94,7 @@ fn register_functions(state: &mut SessionState) {
         .chain(triune_timeseries::scalar_functions())
         .chain(crate::ddl::types::functions())
         .chain(json::functions())
-        .chain([triune_search::marker_function()]);
+        .chain(triune_search::scalar_functions());
     for function in scalars {
         // Registering fails only for registries that are read only, which this one is not.
         let _ = state.register_udf(function);

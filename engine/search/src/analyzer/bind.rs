@@ -20,6 +20,7 @@ use datafusion::logical_expr::{Expr, Filter, JoinType, LogicalPlan};
 use triune_common::Error;
 
 use crate::node::VectorSearchNode;
+use crate::text::node::TextSearchNode;
 
 /// Moves what may be moved and keeps the filter for the rest.
 pub(super) fn bind(filter: Filter) -> Result<Transformed<LogicalPlan>> {
@@ -46,13 +47,31 @@ fn sides(join_type: JoinType) -> (bool, bool) {
     }
 }
 
+/// The rows that a search of either kind at the top of a plan looks at.
+fn rows_of(plan: &LogicalPlan) -> Option<&Arc<LogicalPlan>> {
+    VectorSearchNode::find(plan)
+        .map(VectorSearchNode::input)
+        .or_else(|| TextSearchNode::find(plan).map(TextSearchNode::rows))
+}
+
+/// The same search over other rows.
+fn over(plan: &LogicalPlan, rows: Arc<LogicalPlan>) -> Result<LogicalPlan> {
+    if let Some(search) = VectorSearchNode::find(plan) {
+        return Ok(search.with_input(rows)?.into_plan());
+    }
+    match TextSearchNode::find(plan) {
+        Some(search) => search.with_rows(rows)?.into_plan(),
+        None => Err(Error::internal("a condition was moved below something that is no search").into()),
+    }
+}
+
 fn reaches_search(plan: &LogicalPlan) -> bool {
     match plan {
         LogicalPlan::Join(join) => {
             let (left, right) = sides(join.join_type);
             (left && reaches_search(&join.left)) || (right && reaches_search(&join.right))
         }
-        plan => VectorSearchNode::find(plan).is_some(),
+        plan => rows_of(plan).is_some(),
     }
 }
 
@@ -70,17 +89,17 @@ fn sink(plan: LogicalPlan, conjuncts: &mut Vec<Expr>) -> Result<LogicalPlan> {
             Ok(LogicalPlan::Join(join))
         }
         plan => {
-            let Some(search) = VectorSearchNode::find(&plan) else { return Ok(plan) };
+            let Some(rows) = rows_of(&plan) else { return Ok(plan) };
             let mut below = Vec::new();
             let mut above = Vec::new();
             for conjunct in conjuncts.drain(..) {
-                if belongs(&conjunct, search)? { below.push(conjunct) } else { above.push(conjunct) }
+                if belongs(&conjunct, rows)? { below.push(conjunct) } else { above.push(conjunct) }
             }
             *conjuncts = above;
             match conjunction(below) {
                 Some(predicate) => {
-                    let input = Filter::try_new(predicate, Arc::clone(search.input()))?;
-                    Ok(search.with_input(Arc::new(LogicalPlan::Filter(input)))?.into_plan())
+                    let rows = Filter::try_new(predicate, Arc::clone(rows))?;
+                    over(&plan, Arc::new(LogicalPlan::Filter(rows)))
                 }
                 None => Ok(plan),
             }
@@ -89,10 +108,10 @@ fn sink(plan: LogicalPlan, conjuncts: &mut Vec<Expr>) -> Result<LogicalPlan> {
 }
 
 /// Whether a conjunct speaks of the search's table and of nothing else.
-fn belongs(conjunct: &Expr, search: &VectorSearchNode) -> Result<bool> {
+fn belongs(conjunct: &Expr, rows: &LogicalPlan) -> Result<bool> {
     let mut columns: HashSet<Column> = HashSet::new();
     let mut outer: Option<Column> = None;
-    let table = search.input().schema();
+    let table = rows.schema();
     conjunct.apply(|e| {
         let references: &[Expr] = match e {
             Expr::Column(c) => {

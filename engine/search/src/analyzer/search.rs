@@ -83,7 +83,7 @@ pub(super) fn renamed(
     VectorSearchNode::try_new(input, column, query, spec, (Some(alias), distance))
 }
 
-fn gives_all(columns: &[Expr], input: &DFSchema) -> bool {
+pub(crate) fn gives_all(columns: &[Expr], input: &DFSchema) -> bool {
     columns.len() == input.fields().len()
         && columns
             .iter()
@@ -91,7 +91,7 @@ fn gives_all(columns: &[Expr], input: &DFSchema) -> bool {
             .all(|(i, e)| matches!(e, Expr::Column(c) if input.maybe_index_of_column(c) == Some(i)))
 }
 
-fn text_of(expr: &Expr) -> triune_common::Result<&str> {
+pub(crate) fn text_of(expr: &Expr) -> triune_common::Result<&str> {
     match expr {
         Expr::Literal(value, _) => value.try_as_str().flatten(),
         _ => None,
@@ -146,7 +146,7 @@ fn vector_column(schema: &DFSchema, wanted: &str) -> triune_common::Result<(Colu
     }
 }
 
-fn relation_of(schema: &DFSchema) -> String {
+pub(crate) fn relation_of(schema: &DFSchema) -> String {
     match schema.iter().next() {
         Some((Some(relation), _)) => format!("\"{}\"", relation.table()),
         _ => "the sub-query".to_owned(),
@@ -176,7 +176,7 @@ fn metric_of(options: &SearchOptions, ty: VectorType, column: &Column) -> triune
         .at(options.places.metric))
 }
 
-fn k_of(expr: &Expr) -> triune_common::Result<usize> {
+pub(crate) fn k_of(expr: &Expr) -> triune_common::Result<usize> {
     let value = match without_alias(expr.clone()) {
         Expr::Literal(value, _) => value,
         Expr::Placeholder(p) => {

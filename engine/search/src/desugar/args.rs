@@ -13,7 +13,7 @@ use crate::spec::SearchOptions;
 const ARGUMENTS: [&str; 9] =
     ["table", "column", "query", "k", "metric", "where", "nprobes", "refine_factor", "exact"];
 const BY_PLACE: usize = 4;
-const DEFAULT_K: u64 = 10;
+pub(crate) const DEFAULT_K: u64 = 10;
 
 /// What the metric may be called in messages.
 pub(crate) const METRICS: &str = "'cosine', 'l2', 'dot', 'l1', 'hamming' or 'jaccard'";
@@ -47,7 +47,8 @@ impl SearchArgs {
                 .at(call)
         };
 
-        let table = table_of(take("table").ok_or_else(|| missing("table"))?)?;
+        let table = take("table").ok_or_else(|| missing("table"))?;
+        let table = table_of(NAME, table.expr, table.place)?;
         let column = take("column").ok_or_else(|| missing("column"))?;
         let query = take("query").ok_or_else(|| missing("query"))?;
         let k = take("k");
@@ -77,7 +78,7 @@ impl SearchArgs {
             column: column_of(&column)?,
             query: query.expr,
             k: match k {
-                Some(g) => check::k(g.expr, g.place)?,
+                Some(g) => check::k(NAME, g.expr, g.place)?,
                 None => Expr::Value(Value::Number(DEFAULT_K.to_string(), false).with_empty_span()),
             },
             filter: take("where").map(|g| g.expr),
@@ -175,8 +176,9 @@ fn place_of(arg: &FunctionArgExpr) -> Option<Position> {
     }
 }
 
-fn table_of(given: Given) -> Result<TableFactor> {
-    let name = match given.expr {
+/// What a search's first argument names.
+pub(crate) fn table_of(function: &str, table: Expr, place: Option<Position>) -> Result<TableFactor> {
+    let name = match table {
         Expr::Identifier(ident) => vec![ident],
         Expr::CompoundIdentifier(idents) => idents,
         Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(text), span }) => {
@@ -189,13 +191,13 @@ fn table_of(given: Given) -> Result<TableFactor> {
         Expr::Subquery(subquery) => {
             return Ok(TableFactor::Derived { lateral: false, subquery, alias: None, sample: None });
         }
-        Expr::Nested(inner) => return table_of(Given { expr: *inner, place: given.place }),
+        Expr::Nested(inner) => return table_of(function, *inner, place),
         other => {
-            return Err(Error::invalid(format!("the table of {NAME} cannot be {other}"))
+            return Err(Error::invalid(format!("the table of {function} cannot be {other}"))
                 .with_hint(
                     "a table's name, a file in single quotes or a sub-query in parentheses is accepted",
                 )
-                .at(given.place));
+                .at(place));
         }
     };
     Ok(TableFactor::Table {
@@ -246,7 +248,7 @@ fn column_of(given: &Given) -> Result<String> {
     Ok(name)
 }
 
-fn normal(ident: &Ident) -> String {
+pub(crate) fn normal(ident: &Ident) -> String {
     match ident.quote_style {
         Some(_) => ident.value.clone(),
         None => ident.value.to_lowercase(),

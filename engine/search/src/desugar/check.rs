@@ -12,7 +12,7 @@ use crate::MAX_K;
 
 /// Refuses what can be seen to be no number of rows; parameters and constant expressions pass and are
 /// looked at again when their values are known.
-pub(super) fn k(expr: Expr, place: Option<Position>) -> Result<Expr> {
+pub(crate) fn k(function: &str, expr: Expr, place: Option<Position>) -> Result<Expr> {
     match &expr {
         Expr::Value(ValueWithSpan { value: Value::Number(digits, _), .. }) => match digits.parse::<usize>() {
             Ok(n) if (1..=MAX_K).contains(&n) => Ok(expr),
@@ -25,7 +25,7 @@ pub(super) fn k(expr: Expr, place: Option<Position>) -> Result<Expr> {
         {
             Err(wrong_k(&expr.to_string()).at(place))
         }
-        Expr::Subquery(_) => Err(Error::unsupported(format!("k of {NAME} cannot be a sub-query"))
+        Expr::Subquery(_) => Err(Error::unsupported(format!("k of {function} cannot be a sub-query"))
             .with_hint(format!("a whole number from 1 to {MAX_K} or a parameter is accepted"))
             .at(place)),
         _ => Ok(expr),

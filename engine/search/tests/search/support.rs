@@ -75,7 +75,9 @@ impl Session {
             .with_query_planner(Arc::new(Planner))
             .build();
         let context = SessionContext::new_with_state(state);
-        context.register_udf(triune_search::marker_function().as_ref().clone());
+        for function in triune_search::scalar_functions() {
+            context.register_udf(function.as_ref().clone());
+        }
         for function in triune_vector::scalar_functions() {
             context.register_udf(function.as_ref().clone());
         }
