@@ -136,7 +136,9 @@ fn has_marker(plan: &LogicalPlan) -> Result<bool> {
     plan.apply_with_subqueries(|node| {
         node.apply_expressions(|expr| {
             found |= expr.exists(|e| match e {
-                Expr::ScalarFunction(call) => Ok(is_marker(&call.func) || text::marker::is_marker(&call.func)),
+                Expr::ScalarFunction(call) => {
+                    Ok(is_marker(&call.func) || text::marker::is_marker(&call.func))
+                }
                 _ => Ok(false),
             })?;
             Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })

@@ -88,11 +88,9 @@ pub use settings::{SearchMode, SearchSettings};
 pub use spec::SearchSpec;
 pub use topk::VectorTopKExec;
 
-/// The functions that sessions need: the searches' markers, and those that users call.
+/// The functions that sessions need to plan searches: their markers.
 pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
-    let mut functions = text::functions::scalar_functions();
-    functions.extend([marker_function(), text::marker::marker_function()]);
-    functions
+    vec![marker_function(), text::marker::marker_function()]
 }
 
 /// The column that a search adds to the columns of its table.

@@ -13,7 +13,6 @@
 //! | [`bm25`] | which rows match, and their scores |
 //! | [`desugar`] | the call in `FROM` to a sub-query with a marker |
 //! | [`node`], [`exec`] | the search as a plan and as an operator |
-//! | [`functions`] | `text_matches`, `highlight`, `snippet`, the decay functions |
 //!
 //! # What is scored
 //!
@@ -36,7 +35,6 @@ pub mod analysis;
 pub mod bm25;
 pub(crate) mod desugar;
 pub mod exec;
-pub mod functions;
 pub(crate) mod marker;
 pub mod node;
 pub mod query;

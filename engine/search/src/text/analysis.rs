@@ -16,8 +16,24 @@ use triune_common::{Error, Result};
 
 /// The languages that have endings and stop words.
 pub const LANGUAGES: [&str; 18] = [
-    "arabic", "danish", "dutch", "english", "finnish", "french", "german", "greek", "hungarian", "italian",
-    "norwegian", "portuguese", "romanian", "russian", "spanish", "swedish", "tamil", "turkish",
+    "arabic",
+    "danish",
+    "dutch",
+    "english",
+    "finnish",
+    "french",
+    "german",
+    "greek",
+    "hungarian",
+    "italian",
+    "norwegian",
+    "portuguese",
+    "romanian",
+    "russian",
+    "spanish",
+    "swedish",
+    "tamil",
+    "turkish",
 ];
 
 /// How texts become words.
@@ -83,7 +99,11 @@ impl Analyzer {
     ///
     /// # Errors
     /// What the tokenizer raises.
-    pub fn each(&mut self, text: &str, mut each: impl FnMut(&str, usize, std::ops::Range<usize>)) -> Result<()> {
+    pub fn each(
+        &mut self,
+        text: &str,
+        mut each: impl FnMut(&str, usize, std::ops::Range<usize>),
+    ) -> Result<()> {
         let mut stream = self.tokenizer.token_stream_for_doc(text);
         loop {
             match stream.try_next() {
@@ -135,6 +155,8 @@ mod tests {
             let options = AnalysisOptions { language: language.to_owned(), stemming: true, stop_words };
             assert!(Analyzer::new(&options).is_ok(), "{language}");
         }
-        assert!(Analyzer::new(&AnalysisOptions { language: "klingon".into(), ..Default::default() }).is_err());
+        assert!(
+            Analyzer::new(&AnalysisOptions { language: "klingon".into(), ..Default::default() }).is_err()
+        );
     }
 }

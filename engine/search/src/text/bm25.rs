@@ -138,11 +138,7 @@ impl Matcher {
     ///
     /// # Errors
     /// What the tokenizer raises.
-    pub fn score(
-        &mut self,
-        texts: &[Option<&str>],
-        statistics: &[ColumnStatistics],
-    ) -> Result<Option<f64>> {
+    pub fn score(&mut self, texts: &[Option<&str>], statistics: &[ColumnStatistics]) -> Result<Option<f64>> {
         let found = texts.iter().map(|t| t.map(|t| self.read(t)).transpose()).collect::<Result<Vec<_>>>()?;
         if !self.accepts(&found) {
             return Ok(None);
@@ -168,15 +164,6 @@ impl Matcher {
             best = best.max(score);
         }
         Ok(Some(best))
-    }
-
-    /// Whether a row matches, whatever its score.
-    ///
-    /// # Errors
-    /// What the tokenizer raises.
-    pub fn matches(&mut self, texts: &[Option<&str>]) -> Result<bool> {
-        let found = texts.iter().map(|t| t.map(|t| self.read(t)).transpose()).collect::<Result<Vec<_>>>()?;
-        Ok(self.accepts(&found))
     }
 
     fn accepts(&self, found: &[Option<Found>]) -> bool {

@@ -23,7 +23,8 @@
 
 use datafusion::sql::sqlparser::ast::{
     Array, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident,
-    ObjectName, Query, SelectItem, SetExpr, Spanned, Statement, TableAlias, TableFactor, Value, ValueWithSpan,
+    ObjectName, Query, SelectItem, SetExpr, Spanned, Statement, TableAlias, TableFactor, Value,
+    ValueWithSpan,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -140,7 +141,9 @@ impl Given {
         let call = self.call;
         self.take(name).ok_or_else(|| {
             Error::invalid(format!("{NAME} is missing its argument {name}"))
-                .with_hint(format!("write {NAME}(table, 'query' [, columns => ['title', 'body'], k => 10, …])"))
+                .with_hint(format!(
+                    "write {NAME}(table, 'query' [, columns => ['title', 'body'], k => 10, …])"
+                ))
                 .at(call)
         })
     }
@@ -241,7 +244,10 @@ fn subquery_of(mut given: Given) -> Result<Query> {
             (_, Some(text)) if text.eq_ignore_ascii_case("auto") => Some(json!("auto")),
             _ => None,
         };
-        put("fuzziness", Some(value.ok_or_else(|| wrong("fuzziness", &expr, "0, 1, 2 or 'auto' is", place))?));
+        put(
+            "fuzziness",
+            Some(value.ok_or_else(|| wrong("fuzziness", &expr, "0, 1, 2 or 'auto' is", place))?),
+        );
     }
     put("at", query_place.or(given.call).map(|p| json!([p.line, p.column])));
     let filter = given.take("where").map(|(expr, _)| expr);

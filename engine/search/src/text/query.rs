@@ -158,8 +158,10 @@ impl Query {
             rest = after.trim_start();
         }
         if !query.clauses.is_empty() && query.clauses.iter().all(|c| c.occur == Occur::MustNot) {
-            return Err(Error::invalid(format!("the query text '{text}' only says what a row must not have"))
-                .with_hint("add a word to look for; text_matches(column, …) in WHERE with NOT excludes rows"));
+            return Err(Error::invalid(format!(
+                "the query text '{text}' only says what a row must not have"
+            ))
+            .with_hint("add a word to look for; text_matches(column, …) in WHERE with NOT excludes rows"));
         }
         Ok(query)
     }

@@ -26,13 +26,15 @@ pub(crate) fn of_projection(projection: Projection) -> Result<LogicalPlan> {
         _ => None,
     };
     let Some([query, k, options]) = args else {
-        return Err(Error::internal("a text search was not planned as all columns of a table and a score").into());
+        return Err(
+            Error::internal("a text search was not planned as all columns of a table and a score").into()
+        );
     };
     let broken = || Error::internal("the options of a text search are not readable");
     let options: Value = serde_json::from_str(text_of(options)?).map_err(|e| broken().with_source(e))?;
-    let place = options["at"].as_array().and_then(|at| {
-        Some(Position::new(at.first()?.as_u64()?, at.get(1)?.as_u64()?))
-    });
+    let place = options["at"]
+        .as_array()
+        .and_then(|at| Some(Position::new(at.first()?.as_u64()?, at.get(1)?.as_u64()?)));
     let checked = || -> triune_common::Result<LogicalPlan> {
         let columns = columns_of(rows.schema(), &options)?;
         let spec = TextSpec { k: k_of(k)?, query: query_options(&options), analysis: analysis(&options) };
@@ -124,8 +126,11 @@ fn columns_of(schema: &DFSchema, options: &Value) -> triune_common::Result<Vec<C
                     .with_hint(format!("{near}{hint}")));
             }
             _ => {
-                return Err(Error::invalid(format!("{} has several columns \"{name}\"", relation_of(schema)))
-                    .with_hint("write its name in double quotes"));
+                return Err(Error::invalid(format!(
+                    "{} has several columns \"{name}\"",
+                    relation_of(schema)
+                ))
+                .with_hint("write its name in double quotes"));
             }
         };
         if !is_text(field.data_type()) {

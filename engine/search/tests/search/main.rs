@@ -15,3 +15,5 @@ mod plans;
 mod property;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod text;
