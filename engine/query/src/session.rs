@@ -252,7 +252,11 @@ impl SessionCore {
                 Some(name) if !names.collisions.contains(&name) && labels::may_rename(&statement, &name) => {
                     names.collisions.push(name);
                 }
-                Some(name) => return Err(labels::twice(&name)),
+                Some(name) => {
+                    // What another attempt called the column, or the name itself.
+                    let given = names.collisions.iter().find(|given| name.starts_with(given.as_str()));
+                    return Err(labels::twice(given.unwrap_or(&name)));
+                }
                 None => return Err(error),
             }
         }

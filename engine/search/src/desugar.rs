@@ -23,12 +23,13 @@
 
 pub(crate) mod args;
 pub(crate) mod check;
+pub(crate) mod named;
 #[cfg(test)]
 mod tests;
 
 use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName,
-    ObjectNamePart, Query, SelectItem, SetExpr, Spanned, Statement, TableAlias, TableFactor, Value,
+    ObjectNamePart, Query, Select, SelectItem, SetExpr, Spanned, Statement, TableAlias, TableFactor, Value,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -115,6 +116,18 @@ fn is_call(name: &ObjectName, function: &str) -> bool {
         [ObjectNamePart::Identifier(ident)] => ident.value.eq_ignore_ascii_case(function),
         _ => false,
     }
+}
+
+/// Whether a select list was made by a rewrite of this module, and its names are as they have to be.
+pub fn is_of_search(select: &Select) -> bool {
+    let markers = [MARKER_NAME, crate::text::marker::MARKER_NAME];
+    select.projection.iter().any(|item| match item {
+        SelectItem::ExprWithAlias { expr: Expr::Function(call), .. } => match call.name.0.as_slice() {
+            [ObjectNamePart::Identifier(name)] => markers.contains(&name.value.as_str()),
+            _ => false,
+        },
+        _ => false,
+    })
 }
 
 /// Where a span begins; `None` for nodes that were not read from text.

@@ -75,7 +75,7 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_planner::ExtensionPlanner;
 
 pub use analyzer::VectorSearchAnalyzerRule;
-pub use desugar::desugar_table_factor;
+pub use desugar::{desugar_table_factor, is_of_search};
 pub use fuse::FuseSearchFilterRule;
 pub use key_join::KeyJoinSearchRule;
 pub use late::LateColumnsRule;

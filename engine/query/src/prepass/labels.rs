@@ -121,6 +121,9 @@ impl ColumnNames {
     /// Labels one select list. Doing it again changes nothing.
     pub(super) fn rewrite(&self, select: &mut Select, at_top: bool) -> Labelled {
         let mut done = Labelled::default();
+        if triune_search::is_of_search(select) {
+            return done;
+        }
         if select.flavor == SelectFlavor::FromFirstNoSelect && select.projection.is_empty() {
             select.projection.push(SelectItem::Wildcard(WildcardAdditionalOptions::default()));
         }

@@ -161,7 +161,7 @@ impl Query {
             return Err(Error::invalid(format!(
                 "the query text '{text}' only says what a row must not have"
             ))
-            .with_hint("add a word to look for; text_matches(column, …) in WHERE with NOT excludes rows"));
+            .with_hint("add a word to look for"));
         }
         Ok(query)
     }

@@ -22,12 +22,16 @@ use crate::node::without_alias;
 pub(crate) fn of_projection(projection: Projection) -> Result<LogicalPlan> {
     let rows = projection.input;
     let args = match projection.expr.split_last() {
-        Some((marker, columns)) if gives_all(columns, rows.schema()) => marker_args(marker),
+        Some((marker, columns)) if !columns.is_empty() && gives_all(columns, rows.schema()) => {
+            marker_args(marker)
+        }
         _ => None,
     };
     let Some([query, k, options]) = args else {
         return Err(
-            Error::internal("a text search was not planned as all columns of a table and a score").into()
+            Error::invalid("__text_search is not a function of its own")
+                .with_hint("write FROM text_search(table, 'query')")
+                .into()
         );
     };
     let broken = || Error::internal("the options of a text search are not readable");
