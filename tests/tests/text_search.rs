@@ -50,7 +50,8 @@ async fn table(session: &Session) -> Vec<Row> {
     let mut out = Vec::new();
     for batch in rows(session, "SELECT id, kind, title, body FROM t").await {
         let text = |column: usize, row: usize| {
-            let array = arrow::compute::cast(batch.column(column), &arrow::datatypes::DataType::Utf8).unwrap();
+            let array =
+                arrow::compute::cast(batch.column(column), &arrow::datatypes::DataType::Utf8).unwrap();
             array.is_valid(row).then(|| array.as_string::<i32>().value(row).to_owned())
         };
         for row in 0..batch.num_rows() {
@@ -91,7 +92,11 @@ fn oracle(rows: &[Row], query: &[&str], all: bool, chosen: impl Fn(&Row) -> bool
                     let having = corpus.iter().filter(|t| t.contains(w)).count() as f64;
                     let tf = own.iter().filter(|o| *o == w).count() as f64;
                     let idf = (1.0 + (n - having + 0.5) / (having + 0.5)).ln();
-                    if tf == 0.0 { 0.0 } else { idf * tf * 2.2 / (tf + 1.2 * (0.25 + 0.75 * own.len() as f64 / mean)) }
+                    if tf == 0.0 {
+                        0.0
+                    } else {
+                        idf * tf * 2.2 / (tf + 1.2 * (0.25 + 0.75 * own.len() as f64 / mean))
+                    }
                 })
                 .sum();
             best = best.max(score);
@@ -116,7 +121,8 @@ async fn compare(session: &Session, rng: &mut ChaCha8Rng) {
             _ => r.id < 40 || r.kind.is_none(),
         };
         let operator = if every { "and" } else { "or" };
-        let call = format!("t, '{}', columns => [title, body], operator => '{operator}', k => {k}", query.join(" "));
+        let call =
+            format!("t, '{}', columns => [title, body], operator => '{operator}', k => {k}", query.join(" "));
         let statement = match rng.random_bool(0.5) {
             true => format!("SELECT id, _score FROM text_search({call}) AS s WHERE {sql}"),
             false => format!("SELECT id, _score FROM text_search({call}, where => {sql})"),
@@ -175,7 +181,11 @@ async fn change(session: &Session, rng: &mut ChaCha8Rng, next: &mut i64) {
             }
             1 => format!("DELETE FROM t WHERE id % {} = {}", rng.random_range(6..30), rng.random_range(0..5)),
             2 => format!("UPDATE t SET title = {} WHERE id % 20 = {}", text(rng), rng.random_range(0..20)),
-            _ => format!("UPDATE t SET body = {}, kind = 'a' WHERE id = {}", text(rng), rng.random_range(0..*next)),
+            _ => format!(
+                "UPDATE t SET body = {}, kind = 'a' WHERE id = {}",
+                text(rng),
+                rng.random_range(0..*next)
+            ),
         };
         rows(session, &statement).await;
     }
@@ -206,6 +216,91 @@ fn scores_are_of_the_rows_that_the_statement_sees() {
             if round == 9 {
                 rows(&session, "OPTIMIZE t").await;
                 compare(&session, &mut rng).await;
+            }
+        }
+    });
+}
+
+/// `id → score` of an answer with a score in the second column.
+async fn scored(session: &Session, sql: &str) -> Vec<(i64, f64)> {
+    let mut out = Vec::new();
+    for batch in rows(session, sql).await {
+        let scores = arrow::compute::cast(batch.column(1), &arrow::datatypes::DataType::Float64).unwrap();
+        let (ids, scores) = (
+            batch.column(0).as_primitive::<Int64Type>(),
+            scores.as_primitive::<arrow::datatypes::Float64Type>(),
+        );
+        out.extend((0..batch.num_rows()).map(|i| (ids.value(i), scores.value(i))));
+    }
+    out
+}
+
+/// The fusion in plain SQL.
+const BY_HAND: &str = "
+    WITH near AS (SELECT id, row_number() OVER (ORDER BY e <-> {q}::VECTOR(3), id) AS r FROM t
+                  WHERE e IS NOT NULL AND ({c})),
+         found AS (SELECT id, row_number() OVER (ORDER BY _score DESC, id) AS r
+                   FROM text_search(t, '{w}', k => 100000, where => {c}))
+    SELECT coalesce(n.id, f.id) AS id,
+           coalesce(1.0 / (60 + n.r), 0) + coalesce(1.0 / (60 + f.r), 0) AS s
+    FROM near n FULL JOIN found f ON n.id = f.id ORDER BY s DESC, id";
+
+#[test]
+fn hybrid_searches_are_their_plain_sql_with_and_without_an_index() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let database = open(folder.path()).await;
+        let session = database.session();
+        let mut rng = ChaCha8Rng::seed_from_u64(5);
+        rows(&session, "CREATE TABLE t (id BIGINT PRIMARY KEY, body TEXT, e VECTOR(3))").await;
+        let vector = |rng: &mut ChaCha8Rng| {
+            let numbers: Vec<String> =
+                (0..3).map(|_| format!("{:.6}", rng.random_range(-1.0..1.0_f64))).collect();
+            format!("'[{}]'", numbers.join(","))
+        };
+        let mut next = 0;
+        for round in 0..8 {
+            let values: Vec<String> = (next..next + 150)
+                .map(|id| {
+                    let e = if id % 40 == 7 { "NULL".to_owned() } else { vector(&mut rng) };
+                    format!("({id}, {}, {e})", text(&mut rng))
+                })
+                .collect();
+            next += 150;
+            rows(&session, &format!("INSERT INTO t VALUES {}", values.join(", "))).await;
+            rows(&session, &format!("DELETE FROM t WHERE id % 17 = {round}")).await;
+            rows(&session, &format!("UPDATE t SET e = {} WHERE id % 31 = {round}", vector(&mut rng))).await;
+            if round == 2 {
+                rows(&session, "CREATE INDEX near ON t USING ivf_flat (e vector_l2_ops) WITH (lists = 4)")
+                    .await;
+                rows(&session, "REINDEX INDEX near").await;
+            }
+            if round % 2 == 0 {
+                rows(&session, "CHECKPOINT").await;
+            }
+            for condition in ["true", "id % 3 = 1", "id > 500 OR body LIKE 'sun%'"] {
+                let (q, word) = (vector(&mut rng), WORDS[rng.random_range(0..WORDS.len())]);
+                let k = [1, 7, 50][rng.random_range(0..3)];
+                let sql = BY_HAND.replace("{q}", &q).replace("{w}", word).replace("{c}", condition);
+                let everyone = scored(&session, &sql).await;
+                let statement = format!(
+                    "SELECT id, _score FROM hybrid_search(t, vector => {q}, text => '{word}', metric => 'l2', k => {k}, \
+                     candidates => 100000, nprobes => 4) WHERE {condition}"
+                );
+                let plan = rows(&session, &format!("EXPLAIN {statement}")).await;
+                let plan: Vec<_> = plan
+                    .iter()
+                    .flat_map(|b| b.column(0).as_string::<i32>().iter().flatten().map(str::to_owned))
+                    .collect();
+                let plan = plan.join("\n");
+                assert_eq!(plan.contains("access=index near"), round >= 2, "{plan}");
+                let found = scored(&session, &statement).await;
+                assert_eq!(found.len(), everyone.len().min(k), "{statement}");
+                for ((id, score), (_, wanted)) in found.iter().zip(&everyone) {
+                    assert!((score - wanted).abs() < 1e-9, "{statement}: {found:?}");
+                    let own = everyone.iter().find(|(i, _)| i == id).map(|(_, s)| *s);
+                    assert!(own.is_some_and(|own| (own - score).abs() < 1e-9), "{statement}: {id} {own:?}");
+                }
             }
         }
     });

@@ -6,7 +6,9 @@
 //! | `x::UUID`, `CAST(x AS JSON)` | `to_uuid(x)`, `to_json_text(x)` |
 //! | `FROM t AT (VERSION => 3)` | the relation `t@{version=3}` under the alias `t` |
 //! | `FROM vector_search(t, …)` | a derived table with a marker (see `triune_search::desugar`) |
+//! | `FROM hybrid_search(t, …)`, `rrf(…)` | a derived table over searches, with a marker (`triune_search::fusion`) |
 //! | `time_bucket('1 day', ts, origin => …)` | the same call by position |
+//! | `snippet(body, 'words', open => '[')` | the same call with one argument for all that have names |
 //! | `FROM t TABLESAMPLE BERNOULLI (10)` | `FROM (SELECT * FROM t WHERE random() < 0.1) AS t` |
 //! | `(SELECT a + 1)` in an expression | `(a + 1)` ([`subqueries`]) |
 //! | `FETCH FIRST 3 ROWS ONLY` | `LIMIT 3` |
@@ -100,7 +102,11 @@ impl VisitorMut for Prepass<'_> {
         self.depth.enter(expr);
         let Expr::Function(function) = expr else { return ControlFlow::Continue(()) };
         let at = parser::position(function.name.span().start);
-        step(triune_timeseries::desugar_call(function).map_err(|e| e.at(at)))
+        step(
+            triune_timeseries::desugar_call(function)
+                .and_then(|()| triune_search::desugar_call(function))
+                .map_err(|e| e.at(at)),
+        )
     }
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Self::Break> {

@@ -25,6 +25,7 @@
 mod deferred;
 mod exec;
 mod keys;
+mod primary_key;
 
 use std::fmt;
 use std::sync::Arc;
@@ -58,6 +59,7 @@ use crate::vectors::Comparer;
 use deferred::DeferredAnnExec;
 pub(crate) use exec::IndexSearchExec;
 use keys::{KeyJoin, KeyMask};
+pub(crate) use primary_key::key_of;
 
 /// A table that may have indexes of vectors.
 pub(crate) trait VectorAccess: Send + Sync {

@@ -35,10 +35,9 @@ use datafusion::logical_expr::{Expr, LogicalPlan, Projection, SubqueryAlias};
 use datafusion::optimizer::analyzer::AnalyzerRule;
 use triune_common::Error;
 
+use crate::fusion::rewrite::{renamed, rows_of};
 use crate::marker::{is_marker, marker_args};
-use crate::node::VectorSearchNode;
-use crate::text;
-use crate::text::node::TextSearchNode;
+use crate::{fusion, text};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -62,7 +61,7 @@ impl AnalyzerRule for VectorSearchAnalyzerRule {
         let plan = plan.transform_up_with_subqueries(rewrite)?.data;
         if has_marker(&plan)? {
             return Err(DataFusionError::from(
-                Error::invalid("__vector_search and __text_search are not functions of their own")
+                Error::invalid("__vector_search, __text_search and __fusion are not functions of their own")
                     .with_hint("write FROM vector_search(table, column, query) or text_search(table, query)"),
             ));
         }
@@ -78,6 +77,9 @@ fn rewrite(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
         LogicalPlan::Projection(p) if p.expr.iter().any(|e| text::marker::marker_args(e).is_some()) => {
             text::rewrite::of_projection(p).map(Transformed::yes)
         }
+        LogicalPlan::Projection(p) if p.expr.iter().any(|e| fusion::marker::marker_args(e).is_some()) => {
+            fusion::rewrite::of_projection(p).map(Transformed::yes)
+        }
         LogicalPlan::SubqueryAlias(alias) => adopt_alias(alias),
         LogicalPlan::Filter(filter) => bind::bind(filter),
         other => Ok(Transformed::no(other)),
@@ -87,28 +89,18 @@ fn rewrite(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
 /// Moves an alias, with the column names it may give, below the search that it names.
 fn adopt_alias(alias: SubqueryAlias) -> Result<Transformed<LogicalPlan>> {
     let unchanged = |alias| Ok(Transformed::no(LogicalPlan::SubqueryAlias(alias)));
-    if let Some(search) = TextSearchNode::find(&alias.input) {
-        return Ok(Transformed::yes(text::rewrite::renamed(search, alias.alias.clone(), None)?.into_plan()?));
-    }
-    if let LogicalPlan::Projection(p) = alias.input.as_ref()
-        && let (Some(search), Some(names)) = (TextSearchNode::find(&p.input), plain_names(p))
-    {
-        let new = text::rewrite::renamed(search, alias.alias.clone(), Some(names))?;
-        return Ok(Transformed::yes(new.into_plan()?));
-    }
     let (search, names) = match alias.input.as_ref() {
         // `AS v(a, b, d)`: the planner renames with a projection below the alias.
-        LogicalPlan::Projection(p) => match (VectorSearchNode::find(&p.input), plain_names(p)) {
-            (Some(search), Some(names)) => (search, Some(names)),
-            _ => return unchanged(alias),
-        },
-        plan => match VectorSearchNode::find(plan) {
-            Some(search) => (search, None),
+        LogicalPlan::Projection(p) => match plain_names(p) {
+            Some(names) => (&p.input, Some(names)),
             None => return unchanged(alias),
         },
+        _ => (&alias.input, None),
     };
-    let new = search::renamed(search, alias.alias.clone(), names)?;
-    Ok(Transformed::yes(new.into_plan()))
+    if rows_of(search).is_none() {
+        return unchanged(alias);
+    }
+    renamed(search, &alias.alias, names).map(Transformed::yes)
 }
 
 /// The names that a projection gives to exactly the columns of its input, in their order.
@@ -136,9 +128,9 @@ fn has_marker(plan: &LogicalPlan) -> Result<bool> {
     plan.apply_with_subqueries(|node| {
         node.apply_expressions(|expr| {
             found |= expr.exists(|e| match e {
-                Expr::ScalarFunction(call) => {
-                    Ok(is_marker(&call.func) || text::marker::is_marker(&call.func))
-                }
+                Expr::ScalarFunction(call) => Ok(is_marker(&call.func)
+                    || text::marker::is_marker(&call.func)
+                    || fusion::marker::is_marker(&call.func)),
                 _ => Ok(false),
             })?;
             Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })

@@ -9,7 +9,7 @@
 //! | argument | accepted | when it is left out |
 //! |---|---|---|
 //! | `table` (1st) | a name, `'file.parquet'`, or a sub-query in parentheses | an error |
-//! | `column` (2nd) | a column's name, bare or as a string | an error |
+//! | `column` (2nd) | a column's name, bare or as a string | the only vector column of the table |
 //! | `query` (3rd) | any constant expression, `$1`, or a scalar sub-query that does not depend on other rows | an error |
 //! | `k` (4th or named) | a whole number from 1 to 1,000,000, or a constant expression | 10 |
 //! | `metric` | `'cosine'`, `'l2'`, `'dot'`, `'l1'`; `'hamming'`, `'jaccard'` for bits | cosine, or hamming for bits |
@@ -43,7 +43,7 @@ pub(crate) use check::wrong_k;
 /// The name that users write in `FROM`.
 pub const NAME: &str = "vector_search";
 
-/// Rewrites `factor` if it is a call of `vector_search` or `text_search` and says whether it was one.
+/// Rewrites `factor` if it is a call of `vector_search`, `text_search`, `hybrid_search` or `rrf` and says whether it was one.
 ///
 /// Only the factor itself is looked at, not what is inside of it: call it for every factor of a
 /// statement, the outer before the inner, so that calls within the arguments are found as well. Names
@@ -54,7 +54,9 @@ pub const NAME: &str = "vector_search";
 /// `Invalid`, `NotFound` or `Unsupported`, with a position, for every argument that is unknown, doubled,
 /// missing or of the wrong kind.
 pub fn desugar_table_factor(factor: &mut TableFactor) -> Result<bool> {
-    let Some(call) = call_of(factor, NAME)? else { return crate::text::desugar::desugar(factor) };
+    let Some(call) = call_of(factor, NAME)? else {
+        return Ok(crate::text::desugar::desugar(factor)? || crate::fusion::desugar::desugar(factor)?);
+    };
     let place = call.place;
     let alias = call.alias.unwrap_or_else(|| TableAlias {
         explicit: true,
@@ -120,7 +122,7 @@ fn is_call(name: &ObjectName, function: &str) -> bool {
 
 /// Whether a select list was made by a rewrite of this module, and its names are as they have to be.
 pub fn is_of_search(select: &Select) -> bool {
-    let markers = [MARKER_NAME, crate::text::marker::MARKER_NAME];
+    let markers = [MARKER_NAME, crate::text::marker::MARKER_NAME, crate::fusion::marker::SCORE_MARKER];
     select.projection.iter().any(|item| match item {
         SelectItem::ExprWithAlias { expr: Expr::Function(call), .. } => match call.name.0.as_slice() {
             [ObjectNamePart::Identifier(name)] => markers.contains(&name.value.as_str()),

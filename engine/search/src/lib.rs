@@ -53,8 +53,9 @@ mod access;
 pub mod analyzer;
 pub mod desugar;
 pub mod fuse;
+pub mod fusion;
 pub mod key_join;
-mod late;
+pub mod late;
 pub mod marker;
 pub mod narrow;
 pub mod node;
@@ -86,11 +87,15 @@ pub use order_by::OrderByDistanceRule;
 pub use planner::VectorSearchPlanner;
 pub use settings::{SearchMode, SearchSettings};
 pub use spec::SearchSpec;
+pub use text::highlight::function::desugar_call;
 pub use topk::VectorTopKExec;
 
-/// The functions that sessions need to plan searches: their markers.
+/// `highlight` and `snippet`, and the functions that sessions need to plan searches: their markers.
 pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
-    vec![marker_function(), text::marker::marker_function()]
+    let mut functions = vec![marker_function(), text::marker::marker_function()];
+    functions.extend(fusion::marker::marker_functions());
+    functions.extend(text::highlight::function::functions());
+    functions
 }
 
 /// The column that a search adds to the columns of its table.
@@ -123,5 +128,9 @@ pub fn physical_optimizer_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + 
 
 /// What turns a search node into operators.
 pub fn extension_planners() -> Vec<Arc<dyn ExtensionPlanner + Send + Sync>> {
-    vec![Arc::new(VectorSearchPlanner::new()), Arc::new(text::exec::TextSearchPlanner::new())]
+    vec![
+        Arc::new(VectorSearchPlanner::new()),
+        Arc::new(text::exec::TextSearchPlanner::new()),
+        Arc::new(fusion::exec::FusionPlanner::new()),
+    ]
 }

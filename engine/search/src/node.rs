@@ -127,6 +127,11 @@ impl VectorSearchNode {
         Self::try_new(input, Expr::Column(column), self.query.clone(), self.spec.clone(), (None, name))
     }
 
+    /// The same search for another number of rows.
+    pub(crate) fn with_k(&self, k: usize) -> Self {
+        Self { spec: SearchSpec { k, ..self.spec.clone() }, ..self.clone() }
+    }
+
     /// The node in a plan, below a sort with a fetch of `k` that changes nothing.
     ///
     /// The sort is how DataFusion learns that the order matters: without one, its distribution rule may

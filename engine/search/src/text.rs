@@ -12,6 +12,7 @@
 //! | [`query`] | the query text to clauses: words, phrases, `+` and `-` |
 //! | [`bm25`] | which rows match, and their scores |
 //! | [`desugar`] | the call in `FROM` to a sub-query with a marker |
+//! | [`highlight`] | the functions that show where a text has the words of a query |
 //! | [`node`], [`exec`] | the search as a plan and as an operator |
 //!
 //! # What is scored
@@ -35,6 +36,7 @@ pub mod analysis;
 pub mod bm25;
 pub(crate) mod desugar;
 pub mod exec;
+pub(crate) mod highlight;
 pub(crate) mod marker;
 pub mod node;
 pub mod query;

@@ -19,8 +19,7 @@ use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{Expr, Filter, JoinType, LogicalPlan};
 use triune_common::Error;
 
-use crate::node::VectorSearchNode;
-use crate::text::node::TextSearchNode;
+use crate::fusion::rewrite::{restricted, rows_of};
 
 /// Moves what may be moved and keeps the filter for the rest.
 pub(super) fn bind(filter: Filter) -> Result<Transformed<LogicalPlan>> {
@@ -44,24 +43,6 @@ fn sides(join_type: JoinType) -> (bool, bool) {
         JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => (true, false),
         JoinType::Right | JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark => (false, true),
         JoinType::Full => (false, false),
-    }
-}
-
-/// The rows that a search of either kind at the top of a plan looks at.
-fn rows_of(plan: &LogicalPlan) -> Option<&Arc<LogicalPlan>> {
-    VectorSearchNode::find(plan)
-        .map(VectorSearchNode::input)
-        .or_else(|| TextSearchNode::find(plan).map(TextSearchNode::rows))
-}
-
-/// The same search over other rows.
-fn over(plan: &LogicalPlan, rows: Arc<LogicalPlan>) -> Result<LogicalPlan> {
-    if let Some(search) = VectorSearchNode::find(plan) {
-        return Ok(search.with_input(rows)?.into_plan());
-    }
-    match TextSearchNode::find(plan) {
-        Some(search) => search.with_rows(rows)?.into_plan(),
-        None => Err(Error::internal("a condition was moved below something that is no search").into()),
     }
 }
 
@@ -97,10 +78,7 @@ fn sink(plan: LogicalPlan, conjuncts: &mut Vec<Expr>) -> Result<LogicalPlan> {
             }
             *conjuncts = above;
             match conjunction(below) {
-                Some(predicate) => {
-                    let rows = Filter::try_new(predicate, Arc::clone(rows))?;
-                    over(&plan, Arc::new(LogicalPlan::Filter(rows)))
-                }
+                Some(predicate) => restricted(&plan, &predicate),
                 None => Ok(plan),
             }
         }

@@ -58,7 +58,7 @@ pub(super) fn of_projection(projection: Projection) -> Result<LogicalPlan> {
 }
 
 /// The same search under an alias, and with new names for its columns if there are any.
-pub(super) fn renamed(
+pub(crate) fn renamed(
     search: &VectorSearchNode,
     alias: TableReference,
     names: Option<Vec<String>>,
@@ -120,6 +120,19 @@ fn vector_column(schema: &DFSchema, wanted: &str) -> triune_common::Result<(Colu
             format!("its vector columns are {}", list.join(", "))
         }
     };
+    if wanted.is_empty() {
+        let places: Vec<usize> =
+            (0..schema.fields().len()).filter(|i| vector_type(schema.field(*i)).is_some()).collect();
+        if places.len() != 1 {
+            let table = relation_of(schema);
+            return Err(match places.is_empty() {
+                true => Error::invalid(format!("{table} has no vector column to search")),
+                false => Error::invalid(format!("{table} has several vector columns"))
+                    .with_hint(format!("column => … says which is searched; {}", hint())),
+            });
+        }
+        found = places;
+    }
     match found.as_slice() {
         [] => {
             let near = did_you_mean(wanted, vectors.iter().map(|(name, _)| *name))

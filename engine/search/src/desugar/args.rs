@@ -22,7 +22,7 @@ pub(crate) const METRICS: &str = "'cosine', 'l2', 'dot', 'l1', 'hamming' or 'jac
 #[derive(Debug)]
 pub(super) struct SearchArgs {
     pub(super) table: TableFactor,
-    /// As a catalog has it: lower case unless it was quoted.
+    /// As a catalog has it: lower case unless it was quoted. Empty: the only vector column.
     pub(super) column: String,
     pub(super) query: Expr,
     pub(super) k: Expr,
@@ -49,13 +49,14 @@ impl SearchArgs {
 
         let table = take("table").ok_or_else(|| missing("table"))?;
         let table = table_of(NAME, table.expr, table.place)?;
-        let column = take("column").ok_or_else(|| missing("column"))?;
-        let query = take("query").ok_or_else(|| missing("query"))?;
+        let column = take("column");
+        let query =
+            take("query").ok_or_else(|| missing(if column.is_none() { "column" } else { "query" }))?;
         let k = take("k");
         let metric = take("metric");
         let mut options = SearchOptions::default();
         options.places.call = call;
-        options.places.column = column.place;
+        options.places.column = column.as_ref().and_then(|g| g.place);
         options.places.query = query.place;
         options.places.k = k.as_ref().and_then(|g| g.place);
         options.places.metric = metric.as_ref().and_then(|g| g.place);
@@ -75,7 +76,7 @@ impl SearchArgs {
         }
         Ok(Self {
             table,
-            column: column_of(&column)?,
+            column: column.map_or(Ok(String::new()), |c| column_of(&c))?,
             query: query.expr,
             k: match k {
                 Some(g) => check::k(NAME, g.expr, g.place)?,

@@ -53,9 +53,11 @@ impl Given {
                 FunctionArg::Named { name, arg, .. } => (Some(name), arg),
                 FunctionArg::ExprNamed { name: Expr::Identifier(name), arg, .. } => (Some(name), arg),
                 FunctionArg::ExprNamed { name, .. } => {
-                    return Err(Error::invalid(format!("{name} is not the name of an argument of {function}"))
-                        .with_hint(given.accepted())
-                        .at(position_of(name.span()).or(call)));
+                    return Err(Error::invalid(format!(
+                        "{name} is not the name of an argument of {function}"
+                    ))
+                    .with_hint(given.accepted())
+                    .at(position_of(name.span()).or(call)));
                 }
                 FunctionArg::Unnamed(arg) => (None, arg),
             };

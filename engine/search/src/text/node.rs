@@ -104,6 +104,11 @@ impl TextSearchNode {
         Ok(Self { rows, schema, ..self.clone() })
     }
 
+    /// The same search for another number of rows.
+    pub(crate) fn with_k(&self, k: usize) -> Self {
+        Self { spec: TextSpec { k, ..self.spec.clone() }, ..self.clone() }
+    }
+
     /// The node in a plan, below the sort that is its top-k.
     ///
     /// # Errors

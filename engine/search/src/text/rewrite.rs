@@ -28,11 +28,9 @@ pub(crate) fn of_projection(projection: Projection) -> Result<LogicalPlan> {
         _ => None,
     };
     let Some([query, k, options]) = args else {
-        return Err(
-            Error::invalid("__text_search is not a function of its own")
-                .with_hint("write FROM text_search(table, 'query')")
-                .into()
-        );
+        return Err(Error::invalid("__text_search is not a function of its own")
+            .with_hint("write FROM text_search(table, 'query')")
+            .into());
     };
     let broken = || Error::internal("the options of a text search are not readable");
     let options: Value = serde_json::from_str(text_of(options)?).map_err(|e| broken().with_source(e))?;
@@ -86,7 +84,7 @@ pub(crate) fn renamed(
     TextSearchNode::try_new(rows, corpus, columns, query, spec, (Some(alias), score))
 }
 
-fn is_text(data_type: &DataType) -> bool {
+pub(crate) fn is_text(data_type: &DataType) -> bool {
     match data_type {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => true,
         DataType::Dictionary(_, values) => is_text(values),
@@ -155,7 +153,7 @@ fn columns_of(schema: &DFSchema, options: &Value) -> triune_common::Result<Vec<C
     Ok(found)
 }
 
-fn query_options(options: &Value) -> QueryOptions {
+pub(crate) fn query_options(options: &Value) -> QueryOptions {
     let count = |name: &str| options[name].as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
     QueryOptions {
         all: options["operator"] == "and",
@@ -169,7 +167,7 @@ fn query_options(options: &Value) -> QueryOptions {
     }
 }
 
-fn analysis(options: &Value) -> AnalysisOptions {
+pub(crate) fn analysis(options: &Value) -> AnalysisOptions {
     let default = AnalysisOptions::default();
     AnalysisOptions {
         language: options["language"].as_str().map_or(default.language, str::to_owned),

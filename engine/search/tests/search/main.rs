@@ -6,6 +6,8 @@ mod answers;
 #[cfg(test)]
 mod errors;
 #[cfg(test)]
+mod hybrid;
+#[cfg(test)]
 mod lance;
 #[cfg(test)]
 mod late;

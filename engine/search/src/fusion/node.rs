@@ -1,0 +1,200 @@
+//! The logical plan's node of a fusion: see the drawing in [`super`].
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field};
+use datafusion::common::{Column, DFSchema, DFSchemaRef, Result, TableReference};
+use datafusion::logical_expr::{Expr, Extension, LogicalPlan, Sort, UserDefinedLogicalNodeCore};
+use triune_common::Error;
+
+use super::rank::Method;
+use crate::node::without_alias;
+
+/// What is asked of a fusion, checked and complete.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct FusionSpec {
+    /// How many rows; 1 to [`crate::MAX_K`].
+    pub k: usize,
+    pub method: Method,
+    /// For each part, whether its least score is the best: a distance.
+    pub ascending: Vec<bool>,
+}
+
+impl fmt::Display for FusionSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let weights = match &self.method {
+            Method::Reciprocal { constant, weights } => {
+                write!(f, "rrf, rrf_k={constant}")?;
+                weights
+            }
+            Method::Weighted { weights } => {
+                write!(f, "weighted")?;
+                weights
+            }
+        };
+        if !weights.is_empty() {
+            let weights: Vec<_> = weights.iter().map(|w| w.0.to_string()).collect();
+            write!(f, ", weights=[{}]", weights.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+/// The `k` best rows of several searches of one table, best first.
+///
+/// *Inputs*: searches; each has the columns of the table, under one alias, and its score at the end. *Output*: the
+/// columns of the table, then the score as `Float64`, never NULL. *Expressions*: the key's columns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FusionNode {
+    parts: Vec<Arc<LogicalPlan>>,
+    key: Vec<Expr>,
+    spec: FusionSpec,
+    score: (Option<TableReference>, String),
+    schema: DFSchemaRef,
+}
+
+impl FusionNode {
+    /// # Errors
+    /// If the table has a column of the score's name already; internal, if the parts have different columns.
+    pub fn try_new(
+        parts: Vec<Arc<LogicalPlan>>,
+        key: Vec<Expr>,
+        spec: FusionSpec,
+        score: (Option<TableReference>, String),
+    ) -> Result<Self> {
+        let schema = schema_of(&parts, &score)?;
+        Ok(Self { parts, key, spec, score, schema })
+    }
+
+    /// The searches.
+    pub fn parts(&self) -> &[Arc<LogicalPlan>] {
+        &self.parts
+    }
+
+    /// The columns that tell rows apart, over each part.
+    pub fn key(&self) -> &[Expr] {
+        &self.key
+    }
+
+    pub fn spec(&self) -> &FusionSpec {
+        &self.spec
+    }
+
+    /// The score as a column.
+    pub fn score_column(&self) -> Column {
+        Column::new(self.score.0.clone(), self.score.1.clone())
+    }
+
+    /// The same fusion of other searches, which have the same columns.
+    pub(crate) fn with_parts(&self, parts: Vec<LogicalPlan>) -> Result<Self> {
+        let parts = parts.into_iter().map(Arc::new).collect();
+        Self::try_new(parts, self.key.clone(), self.spec.clone(), self.score.clone())
+    }
+
+    /// The node in a plan, below a sort with a fetch of `k` that changes nothing: see
+    /// [`crate::VectorSearchNode::into_plan`].
+    pub fn into_plan(self) -> LogicalPlan {
+        let fetch = Some(self.spec.k);
+        let expr = vec![Expr::Column(self.score_column()).sort(false, false)];
+        let fusion = LogicalPlan::Extension(Extension { node: Arc::new(self) });
+        LogicalPlan::Sort(Sort { expr, input: Arc::new(fusion), fetch })
+    }
+
+    /// The fusion at the top of `plan`, with or without the sort of [`Self::into_plan`].
+    pub fn find(plan: &LogicalPlan) -> Option<&Self> {
+        let plan = match plan {
+            LogicalPlan::Sort(sort) if sort.fetch.is_some() => sort.input.as_ref(),
+            plan => plan,
+        };
+        match plan {
+            LogicalPlan::Extension(e) => e.node.as_any().downcast_ref::<Self>(),
+            _ => None,
+        }
+    }
+}
+
+fn schema_of(parts: &[Arc<LogicalPlan>], score: &(Option<TableReference>, String)) -> Result<DFSchemaRef> {
+    let Some(first) = parts.first() else { return Err(Error::internal("a fusion has no parts").into()) };
+    let width = first.schema().fields().len().saturating_sub(1);
+    let names = |plan: &LogicalPlan| -> Vec<String> {
+        plan.schema().fields().iter().take(width).map(|f| f.name().clone()).collect()
+    };
+    if parts.iter().any(|p| p.schema().fields().len() != width + 1 || names(p) != names(first)) {
+        return Err(Error::internal("the parts of a fusion have different columns").into());
+    }
+    let (relation, name) = score;
+    let from = first.schema();
+    if from
+        .iter()
+        .take(width)
+        .any(|(r, f)| f.name() == name && (r == relation.as_ref() || relation.is_none()))
+    {
+        return Err(Error::invalid(format!(
+            "the table has a column \"{name}\" already, the name that the search gives its scores"
+        ))
+        .with_hint("rename the column in a sub-query or a view and search that")
+        .into());
+    }
+    let mut fields: Vec<_> = from.iter().take(width).map(|(r, f)| (r.cloned(), Arc::clone(f))).collect();
+    fields.push((relation.clone(), Arc::new(Field::new(name, DataType::Float64, false))));
+    Ok(Arc::new(DFSchema::new_with_metadata(fields, from.metadata().clone())?))
+}
+
+impl Hash for FusionNode {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.parts.hash(state);
+        self.key.hash(state);
+        self.spec.hash(state);
+        self.score.hash(state);
+    }
+}
+
+impl PartialOrd for FusionNode {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        // Equal must mean equal; an order between others is needed by nobody.
+        (self == other).then_some(Ordering::Equal)
+    }
+}
+
+impl UserDefinedLogicalNodeCore for FusionNode {
+    fn name(&self) -> &str {
+        "Fusion"
+    }
+
+    fn inputs(&self) -> Vec<&LogicalPlan> {
+        self.parts.iter().map(AsRef::as_ref).collect()
+    }
+
+    fn schema(&self) -> &DFSchemaRef {
+        &self.schema
+    }
+
+    fn expressions(&self) -> Vec<Expr> {
+        self.key.clone()
+    }
+
+    fn fmt_for_explain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key: Vec<_> = self.key.iter().map(ToString::to_string).collect();
+        write!(f, "Fusion: {}, key=[{}], k={}", self.spec, key.join(", "), self.spec.k)
+    }
+
+    fn with_exprs_and_inputs(&self, exprs: Vec<Expr>, inputs: Vec<LogicalPlan>) -> Result<Self> {
+        if exprs.len() != self.key.len() || inputs.len() != self.parts.len() {
+            return Err(Error::internal("a fusion was rebuilt without its key or its parts").into());
+        }
+        let mut new = self.with_parts(inputs)?;
+        new.key = exprs.into_iter().map(without_alias).collect();
+        Ok(new)
+    }
+
+    fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
+        let width = self.schema.fields().len() - 1;
+        let mut columns: Vec<usize> = output_columns.iter().copied().filter(|i| *i < width).collect();
+        // The key's columns are added by the caller, from `expressions`; the part's score is at its end.
+        columns.push(width);
+        Some(vec![columns; self.parts.len()])
+    }
+}
