@@ -61,6 +61,7 @@ pub mod narrow;
 pub mod node;
 pub mod order_by;
 pub mod planner;
+pub mod recency;
 pub mod settings;
 pub mod spec;
 pub mod text;

@@ -24,6 +24,8 @@ pub struct SearchOptions {
     /// Whether an index must not be used.
     pub exact: bool,
     /// Where in the statement the arguments are.
+    /// Whether a query that is NULL is left to the fusion that the search is a part of.
+    pub optional: bool,
     pub places: Places,
 }
 
@@ -60,6 +62,9 @@ impl SearchOptions {
         if let Some(nprobes) = self.nprobes {
             object.insert("nprobes".to_owned(), json!(nprobes));
         }
+        if self.optional {
+            object.insert("optional".to_owned(), json!(true));
+        }
         if let Some(refine_factor) = self.refine_factor {
             object.insert("refine_factor".to_owned(), json!(refine_factor));
         }
@@ -88,6 +93,7 @@ impl SearchOptions {
             nprobes: number("nprobes")?,
             refine_factor: number("refine_factor")?,
             exact: object.get("exact").and_then(Value::as_bool).unwrap_or(false),
+            optional: object.get("optional").and_then(Value::as_bool).unwrap_or(false),
             places: Places {
                 call: place("call"),
                 column: place("column"),
@@ -149,6 +155,7 @@ mod tests {
             nprobes: Some(24),
             refine_factor: Some(2),
             exact: true,
+            optional: true,
             places: Places {
                 call: Some(Position::new(3, 14)),
                 k: Some(Position::new(4, 1)),

@@ -37,7 +37,13 @@ pub(super) fn of_projection(projection: Projection) -> Result<LogicalPlan> {
     let checked = || -> triune_common::Result<VectorSearchNode> {
         let (column, ty) = vector_column(input.schema(), text_of(column)?).map_err(|e| e.at(place.column))?;
         let metric = metric_of(&options, ty, &column)?;
-        let query = query_of(query.clone(), &column, ty, input.schema()).map_err(|e| e.at(place.query))?;
+        let query = match query {
+            // The fusion that the search is a part of goes on without it.
+            Expr::Literal(value, _) if options.optional && value.is_null() => {
+                Expr::Literal(ScalarValue::Null, None)
+            }
+            query => query_of(query.clone(), &column, ty, input.schema()).map_err(|e| e.at(place.query))?,
+        };
         let spec = SearchSpec {
             k: k_of(k).map_err(|e| e.at(place.k.or(place.call)))?,
             metric,

@@ -10,8 +10,12 @@ use super::{NAME, check, position_of};
 use crate::spec::SearchOptions;
 
 /// The names of the arguments; the first four may be given by place.
-const ARGUMENTS: [&str; 9] =
-    ["table", "column", "query", "k", "metric", "where", "nprobes", "refine_factor", "exact"];
+const ARGUMENTS: [&str; 10] =
+    ["table", "column", "query", "k", "metric", "where", "nprobes", "refine_factor", "exact", OPTIONAL];
+/// Said by a fusion that can do without the search: a query that is NULL is not a mistake then. Not for users.
+pub(crate) const OPTIONAL: &str = "__optional";
+/// The arguments that users have.
+const PUBLIC: usize = ARGUMENTS.len() - 1;
 const BY_PLACE: usize = 4;
 pub(crate) const DEFAULT_K: u64 = 10;
 
@@ -61,7 +65,10 @@ impl SearchArgs {
         options.places.k = k.as_ref().and_then(|g| g.place);
         options.places.metric = metric.as_ref().and_then(|g| g.place);
 
-        check::query(&query.expr, query.place)?;
+        options.optional = take(OPTIONAL).is_some();
+        if !options.optional || !is_null(&query.expr) {
+            check::query(&query.expr, query.place)?;
+        }
         if let Some(g) = metric {
             options.metric = Some(metric_of(&g)?);
         }
@@ -86,6 +93,11 @@ impl SearchArgs {
             options,
         })
     }
+}
+
+/// Whether an expression is the word NULL.
+pub(crate) fn is_null(expr: &Expr) -> bool {
+    matches!(expr, Expr::Value(ValueWithSpan { value: Value::Null, .. }))
 }
 
 /// Puts every argument into the slot of its name.
@@ -145,7 +157,7 @@ fn sort(args: Vec<FunctionArg>, call: Option<Position>) -> Result<[Option<Given>
 }
 
 fn accepted() -> String {
-    format!("named arguments are {}", ARGUMENTS[BY_PLACE - 1..].join(", "))
+    format!("named arguments are {}", ARGUMENTS[BY_PLACE - 1..PUBLIC].join(", "))
 }
 
 fn slot_of(name: &Ident) -> Result<usize> {
@@ -153,7 +165,7 @@ fn slot_of(name: &Ident) -> Result<usize> {
     if let Some(slot) = ARGUMENTS.iter().position(|a| *a == wanted) {
         return Ok(slot);
     }
-    let hint = match did_you_mean(&wanted, ARGUMENTS) {
+    let hint = match did_you_mean(&wanted, ARGUMENTS[..PUBLIC].iter().copied()) {
         Some(near) => format!("did you mean {near}? {}", accepted()),
         None => accepted(),
     };

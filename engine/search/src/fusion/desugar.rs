@@ -28,6 +28,9 @@
 //! | `rrf_k` | the constant of `rrf`, 0 to 1,000,000 | 60 |
 //! | `weights` (`rrf` only) | a number of at least 0 for each part: `[1, 2]` | 1 each |
 //! | `key` | columns that tell the table's rows apart: `id`, `[a, b]` | the primary key |
+//! | `recency` | `exponential(column, '7 days')`, `gauss(…)`, `linear(…)`: see [`crate::recency`] | scores as they are |
+//! | `fallback` | `'text'`: where a vector search cannot answer, the others do, and `_fallback` says why | an error |
+//! | `deadline` | an interval within which vector searches must answer; with `fallback` | none |
 
 use datafusion::sql::sqlparser::ast::{
     ExcludeSelectItem, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgOperator,
@@ -41,9 +44,10 @@ use serde_json::{Map, Value as Json, json};
 use triune_common::{Error, Position, Result};
 
 use super::marker::SCORE_MARKER;
-use crate::desugar::args::DEFAULT_K;
+use crate::desugar::args::{DEFAULT_K, OPTIONAL, is_null};
 use crate::desugar::named::{Given, Signature, decimal, list, wrong};
 use crate::desugar::{Call, call_of, check, position_of};
+use crate::recency::interval;
 use crate::{DISTANCE_COLUMN, MAX_K};
 
 const HYBRID: &str = "hybrid_search";
@@ -78,6 +82,9 @@ static HYBRID_SIGNATURE: Signature = Signature {
         "language",
         "stemming",
         "stop_words",
+        "recency",
+        "fallback",
+        "deadline",
     ],
     by_place: 1,
     usage: "hybrid_search(table, vector => '[…]', text => 'words to look for' [, k => 10, …])",
@@ -85,7 +92,7 @@ static HYBRID_SIGNATURE: Signature = Signature {
 
 static RRF_SIGNATURE: Signature = Signature {
     name: RRF,
-    arguments: &["k", "rrf_k", "weights", "key"],
+    arguments: &["k", "rrf_k", "weights", "key", "recency", "fallback", "deadline"],
     by_place: 0,
     usage: "rrf(vector_search(…), text_search(…) [, k => 10, …])",
 };
@@ -124,14 +131,21 @@ struct Fusion {
     parts: Vec<(String, Vec<FunctionArg>)>,
     k: Expr,
     options: Map<String, Json>,
+    /// When the age of a row is 0.
+    origin: Option<Expr>,
 }
 
 fn hybrid(mut call: Call) -> Result<(Call, Fusion)> {
     let mut given = Given::sort(&HYBRID_SIGNATURE, std::mem::take(&mut call.args), call.place)?;
     let (table, _) = given.needed("table")?;
-    let (vector, _) = given.needed("vector")?;
+    let (mut options, origin) = common(&mut given)?;
+    let fallback = options.contains_key("fallback");
+    let vector = match given.take("vector") {
+        Some((vector, _)) => Some(vector).filter(|v| !fallback || !is_null(v)),
+        None if fallback => None,
+        None => Some(given.needed("vector")?.0),
+    };
     let (text, _) = given.needed("text")?;
-    let mut options = common(&mut given)?;
     let method = given.one_of("fusion", &["rrf", "weighted"])?.unwrap_or_else(|| "rrf".to_owned());
     let weighted = method == "weighted";
     let alpha_place = given.place("alpha");
@@ -148,7 +162,8 @@ fn hybrid(mut call: Call) -> Result<(Call, Fusion)> {
     }
     if weighted {
         let alpha = alpha.unwrap_or(0.5);
-        options.insert("weights".to_owned(), json!([alpha, 1.0 - alpha]));
+        let weights = [alpha, 1.0 - alpha];
+        options.insert("weights".to_owned(), json!(weights[usize::from(vector.is_none())..]));
     }
     options.insert("fusion".to_owned(), Json::from(method));
     let most = u32::try_from(MAX_K).unwrap_or(u32::MAX);
@@ -156,10 +171,14 @@ fn hybrid(mut call: Call) -> Result<(Call, Fusion)> {
     let candidates = given.count("candidates", 1..=most)?.unwrap_or(0);
     options.insert("candidates".to_owned(), Json::from(candidates));
 
+    if vector.is_none() {
+        options.insert("lost".to_owned(), Json::from(super::rewrite::NO_VECTOR));
+    }
     let mut near = vec![unnamed(table.clone())];
     let mut found = vec![unnamed(table), unnamed(text)];
     near.extend(given.take("column").map(|(e, _)| named("column", e)));
-    near.push(named("query", vector));
+    let has_vector = vector.is_some();
+    near.extend(vector.map(|v| named("query", v)));
     for name in ["metric", "nprobes", "refine_factor", "exact"] {
         near.extend(given.take(name).map(|(e, _)| named(name, e)));
     }
@@ -181,8 +200,11 @@ fn hybrid(mut call: Call) -> Result<(Call, Fusion)> {
         found.push(named("where", condition));
     }
     let k = k_of(&mut given)?;
-    let parts = vec![(VECTOR.to_owned(), near), (TEXT.to_owned(), found)];
-    Ok((call, Fusion { parts, k, options }))
+    let mut parts = vec![(TEXT.to_owned(), found)];
+    if has_vector {
+        parts.insert(0, (VECTOR.to_owned(), near));
+    }
+    Ok((call, Fusion { parts, k, options, origin }))
 }
 
 fn rrf(mut call: Call) -> Result<(Call, Fusion)> {
@@ -200,7 +222,7 @@ fn rrf(mut call: Call) -> Result<(Call, Fusion)> {
             .at(call.place));
     }
     let mut given = Given::sort(&RRF_SIGNATURE, rest, call.place)?;
-    let mut options = common(&mut given)?;
+    let (mut options, origin) = common(&mut given)?;
     if let Some((expr, place)) = given.take("weights") {
         let weights: Option<Vec<f64>> = list(&expr).into_iter().map(decimal).collect();
         let weights = weights.filter(|w| w.len() == parts.len()).ok_or_else(|| {
@@ -212,7 +234,7 @@ fn rrf(mut call: Call) -> Result<(Call, Fusion)> {
     }
     options.insert("fusion".to_owned(), Json::from("rrf"));
     let k = k_of(&mut given)?;
-    Ok((call, Fusion { parts, k, options }))
+    Ok((call, Fusion { parts, k, options, origin }))
 }
 
 /// One of the searches that `rrf` fuses.
@@ -229,8 +251,28 @@ fn part(expr: Expr, call: Option<Position>) -> Result<(String, Vec<FunctionArg>)
     Err(Error::invalid(format!("rrf fuses searches, and {expr} is none")).with_hint(hint).at(place))
 }
 
-fn common(given: &mut Given) -> Result<Map<String, Json>> {
+fn common(given: &mut Given) -> Result<(Map<String, Json>, Option<Expr>)> {
     let mut options = Map::new();
+    let fallback = given.one_of("fallback", &["text"])?;
+    if let Some((expr, place)) = given.take("deadline") {
+        let seconds = interval(&expr).filter(|s| *s > 0.0).ok_or_else(|| {
+            wrong("deadline", &expr, "an interval of more than 0, '50 milliseconds', is", place)
+        })?;
+        if fallback.is_none() {
+            return Err(Error::invalid("deadline is an argument of fallback => 'text'")
+                .with_hint("without it, nothing answers when the time is over")
+                .at(place));
+        }
+        options.insert("deadline".to_owned(), json!(seconds));
+    }
+    if let Some(fallback) = fallback {
+        options.insert("fallback".to_owned(), Json::from(fallback));
+    }
+    let recency = crate::recency::desugar(given.take("recency"))?;
+    let origin = recency.map(|(recency, origin)| {
+        options.insert("recency".to_owned(), recency);
+        origin
+    });
     if let Some(rrf_k) = given.count("rrf_k", 0..=MOST_RRF_K)? {
         options.insert("rrf_k".to_owned(), Json::from(rrf_k));
     }
@@ -241,7 +283,7 @@ fn common(given: &mut Given) -> Result<Map<String, Json>> {
     if let Some(place) = place.or(given.call) {
         options.insert("at".to_owned(), json!([place.line, place.column]));
     }
-    Ok(options)
+    Ok((options, origin))
 }
 
 fn k_of(given: &mut Given) -> Result<Expr> {
@@ -262,7 +304,8 @@ fn named(name: &str, expr: Expr) -> FunctionArg {
 }
 
 fn subquery_of(fusion: Fusion) -> Result<Query> {
-    const TEMPLATE: &str = "SELECT __0.*, __fusion() AS _score FROM __table";
+    const TEMPLATE: &str =
+        "SELECT __0.*, __fusion() AS _score, __fusion_fallback() AS _fallback FROM __table";
     let broken = || Error::internal("the template of a fusion no longer parses");
     let statement = Parser::parse_sql(&GenericDialect {}, TEMPLATE)
         .map_err(|e| broken().with_source(e))?
@@ -270,20 +313,26 @@ fn subquery_of(fusion: Fusion) -> Result<Query> {
         .ok_or_else(broken)?;
     let Statement::Query(mut tree) = statement else { return Err(broken()) };
     let SetExpr::Select(select) = tree.body.as_mut() else { return Err(broken()) };
+    let fallback = fusion.options.contains_key("fallback");
     let first_is_vector = fusion.parts.first().is_some_and(|(name, _)| name == VECTOR);
-    let mut factors =
-        fusion.parts.into_iter().enumerate().map(|(number, (name, args))| TableFactor::Function {
-            lateral: false,
-            name: ObjectName::from(vec![Ident::new(name)]),
-            args,
-            with_ordinality: false,
-            alias: Some(TableAlias {
-                explicit: true,
-                name: Ident::with_quote('"', format!("__{number}")),
-                columns: Vec::new(),
-                at: None,
-            }),
-        });
+    let parts = fusion.parts.into_iter().map(|(name, mut args)| {
+        if fallback && name == VECTOR {
+            args.push(named(OPTIONAL, Expr::Value(Value::Boolean(true).with_empty_span())));
+        }
+        (name, args)
+    });
+    let mut factors = parts.enumerate().map(|(number, (name, args))| TableFactor::Function {
+        lateral: false,
+        name: ObjectName::from(vec![Ident::new(name)]),
+        args,
+        with_ordinality: false,
+        alias: Some(TableAlias {
+            explicit: true,
+            name: Ident::with_quote('"', format!("__{number}")),
+            columns: Vec::new(),
+            at: None,
+        }),
+    });
     match select.from.as_mut_slice() {
         [from] => {
             from.relation = factors.next().ok_or_else(broken)?;
@@ -300,7 +349,10 @@ fn subquery_of(fusion: Fusion) -> Result<Query> {
         _ => return Err(broken()),
     }
     let own = if first_is_vector { DISTANCE_COLUMN } else { crate::text::SCORE_COLUMN };
-    let [all, SelectItem::ExprWithAlias { expr: Expr::Function(Function { name, args, .. }), .. }] =
+    if !fallback {
+        select.projection.truncate(2);
+    }
+    let [all, SelectItem::ExprWithAlias { expr: Expr::Function(Function { name, args, .. }), .. }, ..] =
         select.projection.as_mut_slice()
     else {
         return Err(broken());
@@ -316,7 +368,11 @@ fn subquery_of(fusion: Fusion) -> Result<Query> {
     let options = Value::SingleQuotedString(Json::Object(fusion.options).to_string()).with_empty_span();
     *args = FunctionArguments::List(FunctionArgumentList {
         duplicate_treatment: None,
-        args: vec![unnamed(fusion.k), unnamed(Expr::Value(options))],
+        args: [Some(fusion.k), Some(Expr::Value(options)), fusion.origin]
+            .into_iter()
+            .flatten()
+            .map(unnamed)
+            .collect(),
         clauses: Vec::new(),
     });
     Ok(*tree)

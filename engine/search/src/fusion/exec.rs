@@ -9,8 +9,9 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch, StringArray};
 use arrow::compute::{SortOptions, cast, concat_batches, interleave};
 use arrow::datatypes::{DataType, Float32Type, Float64Type, Schema, SchemaRef};
 use arrow::row::{RowConverter, SortField};
@@ -33,10 +34,11 @@ use datafusion::physical_plan::{
 };
 use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 use futures::{StreamExt, TryStreamExt};
-use triune_common::Error;
+use triune_common::{Error, ErrorKind};
 
-use super::node::{FusionNode, FusionSpec};
-use super::rank::{Fused, List, by_score, fuse};
+use super::node::{Fallback, FusionNode, FusionSpec};
+use super::rank::{Fused, List, Number, by_score, fuse};
+use crate::recency::Factors;
 
 /// Turns the node into the operator.
 #[derive(Debug, Default)]
@@ -59,7 +61,7 @@ impl ExtensionPlanner for FusionPlanner {
         state: &SessionState,
     ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
         let Some(fusion) = node.as_any().downcast_ref::<FusionNode>() else { return Ok(None) };
-        let Some(first) = fusion.parts().first() else { return Err(lost("parts")) };
+        let Some(first) = fusion.parts().first() else { return Err(without("parts")) };
         // The columns of the parts are the same, at the same places.
         let key = fusion
             .key()
@@ -67,26 +69,31 @@ impl ExtensionPlanner for FusionPlanner {
             .map(|key| planner.create_physical_expr(key, first.schema(), state))
             .collect::<Result<Vec<_>>>()?;
         let schema = Arc::clone(UserDefinedLogicalNodeCore::schema(fusion).inner());
-        let exec = FusionExec::try_new(physical_inputs.to_vec(), key, fusion.spec().clone(), schema)?;
+        let factors = fusion.recency().map(|r| r.physical(planner, first.schema(), state)).transpose()?;
+        let exec =
+            FusionExec::try_new(physical_inputs.to_vec(), key, fusion.spec().clone(), factors, schema)?;
         Ok(Some(Arc::new(exec)))
     }
 }
 
-fn lost(what: &str) -> DataFusionError {
+fn without(what: &str) -> DataFusionError {
     Error::internal(format!("a fusion was planned without its {what}")).into()
 }
 
 /// The `k` best rows of its inputs together.
 ///
 /// *Inputs*: searches of one partition; the columns of the table, then a score (`Float32`, or `Float64` of another
-/// fusion), never NULL. *Output*: the columns of the table, then the score as `Float64`; at most k rows, ordered by
-/// score, rows of one score by key. *Errors*: a key that is twice in one input; those of the inputs. *Memory*: all
-/// rows of the inputs, reserved as they come. *Cancellation*: dropping the stream ends the inputs.
+/// fusion), never NULL. *Output*: the columns of the table, then the score as `Float64`, with a fallback also why parts
+/// did not answer; at most k rows, ordered by score, rows of one score by key. *Errors*: a key that is twice in one
+/// input; those of the inputs, but with a fallback not those of searches of vectors. *Memory*: all rows of the inputs,
+/// reserved as they come. *Cancellation*: dropping the stream ends the inputs; a deadline ends those that it is for.
 #[derive(Debug)]
 pub struct FusionExec {
     parts: Vec<Arc<dyn ExecutionPlan>>,
     key: Vec<Arc<dyn PhysicalExpr>>,
     spec: FusionSpec,
+    /// What scores are multiplied by.
+    factors: Option<Factors>,
     schema: SchemaRef,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
@@ -97,9 +104,10 @@ impl FusionExec {
         parts: Vec<Arc<dyn ExecutionPlan>>,
         key: Vec<Arc<dyn PhysicalExpr>>,
         spec: FusionSpec,
+        factors: Option<Factors>,
         schema: SchemaRef,
     ) -> Result<Self> {
-        let width = schema.fields().len().saturating_sub(1);
+        let width = width_of(&schema, &spec);
         let names = |schema: &Schema| -> Vec<String> {
             schema.fields().iter().take(width).map(|f| f.name().clone()).collect()
         };
@@ -120,8 +128,13 @@ impl FusionExec {
             EmissionType::Final,
             Boundedness::Bounded,
         ));
-        Ok(Self { parts, key, spec, schema, properties, metrics: ExecutionPlanMetricsSet::new() })
+        Ok(Self { parts, key, spec, factors, schema, properties, metrics: ExecutionPlanMetricsSet::new() })
     }
+}
+
+/// How many columns the table has.
+fn width_of(schema: &Schema, spec: &FusionSpec) -> usize {
+    schema.fields().len().saturating_sub(1 + usize::from(spec.fallback.is_some()))
 }
 
 /// All rows of a part.
@@ -139,13 +152,13 @@ async fn collect(part: Arc<dyn ExecutionPlan>, context: Arc<TaskContext>) -> Res
 }
 
 fn scores(batch: &RecordBatch) -> Result<Vec<f64>> {
-    let Some(column) = batch.columns().last() else { return Err(lost("scores")) };
+    let Some(column) = batch.columns().last() else { return Err(without("scores")) };
     if let Some(scores) = column.as_primitive_opt::<Float32Type>() {
         return Ok(scores.values().iter().map(|s| f64::from(*s)).collect());
     }
     match column.as_primitive_opt::<Float64Type>() {
         Some(scores) => Ok(scores.values().to_vec()),
-        None => Err(lost("scores")),
+        None => Err(without("scores")),
     }
 }
 
@@ -154,9 +167,11 @@ fn fused(
     parts: &[RecordBatch],
     key: &[Arc<dyn PhysicalExpr>],
     spec: &FusionSpec,
+    factors: Option<&Factors>,
+    lost: Option<&str>,
     schema: &SchemaRef,
 ) -> Result<RecordBatch> {
-    let Some(first) = parts.first() else { return Err(lost("parts")) };
+    let Some(first) = parts.first() else { return Err(without("parts")) };
     let types = key.iter().map(|k| k.data_type(&first.schema())).collect::<Result<Vec<_>>>()?;
     let converter = RowConverter::new(types.iter().cloned().map(SortField::new).collect())?;
     let keys = parts
@@ -183,12 +198,18 @@ fn fused(
         })
         .collect::<Result<Vec<_>>>()?;
     let mut rows: Vec<Fused> = fuse(&lists, &spec.method)?;
+    if let Some(factors) = factors {
+        let factors = parts.iter().map(|p| factors.of(p)).collect::<Result<Vec<_>>>()?;
+        for row in &mut rows {
+            row.score *= factors[row.list][row.place];
+        }
+    }
     rows.sort_unstable_by(|a, b| by_score(&lists, a, b));
     rows.truncate(spec.k);
 
     let places: Vec<(usize, usize)> = rows.iter().map(|r| (r.list, r.place)).collect();
-    let width = schema.fields().len() - 1;
-    let mut columns: Vec<ArrayRef> = Vec::with_capacity(width + 1);
+    let width = width_of(schema, spec);
+    let mut columns: Vec<ArrayRef> = Vec::with_capacity(width + 2);
     for (place, field) in schema.fields().iter().take(width).enumerate() {
         let arrays =
             parts.iter().map(|p| as_type(p.column(place), field.data_type())).collect::<Result<Vec<_>>>()?;
@@ -196,7 +217,42 @@ fn fused(
         columns.push(interleave(&arrays, &places)?);
     }
     columns.push(Arc::new(Float64Array::from_iter_values(rows.iter().map(|r| r.score))));
+    if spec.fallback.is_some() {
+        columns.push(Arc::new(StringArray::from_iter(rows.iter().map(|_| lost))));
+    }
     Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+}
+
+/// What a part found, or why it found nothing.
+async fn answer(
+    task: SpawnedTask<Result<RecordBatch>>,
+    fallback: Option<Fallback>,
+    empty: RecordBatch,
+) -> Result<(RecordBatch, Option<String>)> {
+    let joined = |e| DataFusionError::ExecutionJoin(Box::new(e));
+    let Some(Fallback { deadline, .. }) = fallback else {
+        return Ok((task.join_unwind().await.map_err(joined)??, None));
+    };
+    let found = match deadline {
+        // Dropping the task ends it.
+        Some(Number(seconds)) => {
+            match tokio::time::timeout(Duration::from_secs_f64(seconds), task.join_unwind()).await {
+                Ok(found) => found,
+                Err(_) => return Ok((empty, Some(format!("no vectors found within {seconds} s")))),
+            }
+        }
+        None => task.join_unwind().await,
+    };
+    match found.map_err(joined)? {
+        Ok(found) => Ok((found, None)),
+        Err(e) => {
+            let e = Error::from(e);
+            match e.kind() {
+                ErrorKind::Cancelled => Err(e.into()),
+                _ => Ok((empty, Some(e.message().to_owned()))),
+            }
+        }
+    }
 }
 
 fn as_type(column: &ArrayRef, data_type: &DataType) -> Result<ArrayRef> {
@@ -245,7 +301,8 @@ impl ExecutionPlan for FusionExec {
         children: Vec<Arc<dyn ExecutionPlan>>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let schema = Arc::clone(&self.schema);
-        Ok(Arc::new(Self::try_new(children, self.key.clone(), self.spec.clone(), schema)?))
+        let (key, spec, factors) = (self.key.clone(), self.spec.clone(), self.factors.clone());
+        Ok(Arc::new(Self::try_new(children, key, spec, factors, schema)?))
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
@@ -255,22 +312,26 @@ impl ExecutionPlan for FusionExec {
         let baseline = BaselineMetrics::new(&self.metrics, partition);
         let candidates = MetricBuilder::new(&self.metrics).counter("candidates", partition);
         let (parts, key, spec) = (self.parts.clone(), self.key.clone(), self.spec.clone());
-        let schema = Arc::clone(&self.schema);
+        let gave_up = MetricBuilder::new(&self.metrics).counter("parts_given_up", partition);
+        let (schema, factors) = (Arc::clone(&self.schema), self.factors.clone());
         let size = context.session_config().batch_size().max(1);
         let run = async move {
-            let tasks: Vec<_> = parts
-                .into_iter()
-                .map(|part| SpawnedTask::spawn(collect(part, Arc::clone(&context))))
-                .collect();
-            let mut found = Vec::with_capacity(tasks.len());
-            for task in tasks {
-                found.push(
-                    task.join_unwind().await.map_err(|e| DataFusionError::ExecutionJoin(Box::new(e)))??,
-                );
-            }
+            let answers = parts.into_iter().zip(&spec.ascending).map(|(part, vectors)| {
+                let empty = RecordBatch::new_empty(part.schema());
+                let task = SpawnedTask::spawn(collect(part, Arc::clone(&context)));
+                // Searches of vectors are those that the others can stand in for.
+                answer(task, spec.fallback.clone().filter(|_| *vectors), empty)
+            });
+            let answers = futures::future::try_join_all(answers).await?;
+            let (found, reasons): (Vec<_>, Vec<_>) = answers.into_iter().unzip();
+            let reasons: Vec<String> = reasons.into_iter().flatten().collect();
+            gave_up.add(reasons.len());
+            let known = spec.fallback.iter().filter_map(|f| f.lost.clone());
+            let lost: Vec<String> = known.chain(reasons).collect();
+            let lost = (!lost.is_empty()).then(|| lost.join("; "));
             candidates.add(found.iter().map(RecordBatch::num_rows).sum());
             let timer = baseline.elapsed_compute().timer();
-            let rows = fused(&found, &key, &spec, &schema)?;
+            let rows = fused(&found, &key, &spec, factors.as_ref(), lost.as_deref(), &schema)?;
             timer.done();
             baseline.record_output(rows.num_rows());
             let slices = (0..rows.num_rows())

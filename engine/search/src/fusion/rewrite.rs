@@ -8,17 +8,21 @@ use datafusion::logical_expr::{Expr, LogicalPlan, Projection};
 use serde_json::Value;
 use triune_common::{Error, Position, names::did_you_mean};
 
+use super::FALLBACK_COLUMN;
 use super::marker::marker_args;
-use super::node::{FusionNode, FusionSpec};
+use super::node::{Added, Fallback, FusionNode, FusionSpec};
 use super::rank::{Method, Number};
 use crate::access::key_of;
 use crate::analyzer::search::{k_of, relation_of, text_of};
 use crate::node::VectorSearchNode;
+use crate::recency::Recency;
 use crate::text::node::TextSearchNode;
 use crate::{MAX_K, text};
 
 /// Each part gives at least so many rows, unless it is said otherwise.
 const LEAST_CANDIDATES: usize = 100;
+/// Why a search of vectors is left out.
+pub(crate) const NO_VECTOR: &str = "no query vector";
 
 /// The fusion that a projection `first.* EXCLUDE (…), marker AS _score` over a cross join of searches stands for.
 pub(crate) fn of_projection(projection: Projection) -> Result<LogicalPlan> {
@@ -27,7 +31,9 @@ pub(crate) fn of_projection(projection: Projection) -> Result<LogicalPlan> {
             .with_hint("write FROM hybrid_search(table, vector => …, text => …) or rrf(search, search)")
             .into()
     };
-    let Some([k, options]) = projection.expr.iter().find_map(marker_args) else { return Err(broken()) };
+    let Some([k, options, origin @ ..]) = projection.expr.iter().find_map(marker_args) else {
+        return Err(broken());
+    };
     let options: Value = serde_json::from_str(text_of(options)?).map_err(|_| broken())?;
     let place = options["at"]
         .as_array()
@@ -36,14 +42,14 @@ pub(crate) fn of_projection(projection: Projection) -> Result<LogicalPlan> {
     parts_of(&projection.input, &mut parts);
     let searches: Option<Vec<Search<'_>>> = parts.iter().map(|p| Search::find(p)).collect();
     let Some(searches) = searches.filter(|s| !s.is_empty()) else { return Err(broken()) };
-    fuse(&searches, k, &options, &projection).map_err(|e| DataFusionError::from(e.at(place)))
+    fuse(searches, k, &options, origin.first()).map_err(|e| DataFusionError::from(e.at(place)))
 }
 
 fn fuse(
-    searches: &[Search<'_>],
+    mut searches: Vec<Search<'_>>,
     k: &Expr,
     options: &Value,
-    projection: &Projection,
+    origin: Option<&Expr>,
 ) -> triune_common::Result<LogicalPlan> {
     let k = k_of(k)?;
     let rows = searches[0].rows();
@@ -51,6 +57,11 @@ fn fuse(
         same_columns(rows.schema(), other.rows().schema())?;
     }
     let key = key_columns(rows, options)?;
+    let mut weights = options["weights"]
+        .as_array()
+        .map(|list| list.iter().filter_map(Value::as_f64).map(Number).collect::<Vec<_>>())
+        .unwrap_or_default();
+    let fallback = fallback(&mut searches, &mut weights, options)?;
     let parts: Vec<LogicalPlan> = match options["candidates"].as_u64() {
         None => searches.iter().map(|s| s.plan.clone()).collect(),
         Some(given) => {
@@ -66,10 +77,6 @@ fn fuse(
         _ => TableReference::bare("__0"),
     };
     let parts = parts.iter().map(|p| renamed(p, &alias, None)).collect::<Result<Vec<_>>>()?;
-    let weights = options["weights"]
-        .as_array()
-        .map(|list| list.iter().filter_map(Value::as_f64).map(Number).collect::<Vec<_>>())
-        .unwrap_or_default();
     let method = match options["fusion"] == "weighted" {
         true => Method::Weighted { weights },
         false => {
@@ -78,14 +85,53 @@ fn fuse(
         }
     };
     let ascending = searches.iter().map(|s| matches!(s.kind, Kind::Vector(_))).collect();
-    let spec = FusionSpec { k, method, ascending };
+    let added = Added {
+        relation: None,
+        score: text::SCORE_COLUMN.to_owned(),
+        fallback: fallback.is_some().then(|| FALLBACK_COLUMN.to_owned()),
+    };
+    let spec = FusionSpec { k, method, ascending, fallback };
     let key = key
         .into_iter()
         .map(|place| Expr::Column(Column::new(Some(alias.clone()), rows.schema().field(place).name())))
         .collect();
-    let score = projection.schema.fields().last().map_or(text::SCORE_COLUMN, |f| f.name()).to_owned();
+    let columns = rows_of(&parts[0]).map_or(rows.schema(), |rows| rows.schema());
+    let recency = Recency::of(options, origin, columns)?;
     let parts = parts.into_iter().map(Arc::new).collect();
-    Ok(FusionNode::try_new(parts, key, spec, (None, score))?.into_plan())
+    Ok(FusionNode::try_new(parts, key, spec, added)?.with_recency(recency).into_plan())
+}
+
+/// What `fallback => 'text'` says; takes away the searches that are known to have no query vector, with their weights.
+fn fallback(
+    searches: &mut Vec<Search<'_>>,
+    weights: &mut Vec<Number>,
+    options: &Value,
+) -> triune_common::Result<Option<Fallback>> {
+    let inner = |s: &Search<'_>| matches!(&s.kind, Kind::Fusion(f) if f.added().fallback.is_some());
+    if searches.iter().any(inner) {
+        return Err(Error::unsupported("a search that is fused cannot have a fallback of its own")
+            .with_hint("give fallback => 'text' to the outermost rrf, with all searches in it"));
+    }
+    if options["fallback"].is_null() {
+        return Ok(None);
+    }
+    if searches.iter().all(|s| matches!(s.kind, Kind::Vector(_))) {
+        return Err(Error::invalid(
+            "fallback => 'text' has no text to fall back on: all searches are of vectors",
+        )
+        .with_hint("add a text_search"));
+    }
+    let mut lost = options["lost"].as_str().map(str::to_owned);
+    let has_query = |s: &Search<'_>| !matches!(&s.kind, Kind::Vector(v) if matches!(v.query(), Expr::Literal(value, _) if value.is_null()));
+    let kept: Vec<bool> = searches.iter().map(has_query).collect();
+    if kept.contains(&false) {
+        lost = Some(NO_VECTOR.to_owned());
+        let mut keep = kept.iter();
+        weights.retain(|_| keep.next().copied().unwrap_or(true));
+        let mut keep = kept.iter();
+        searches.retain(|_| keep.next().copied().unwrap_or(true));
+    }
+    Ok(Some(Fallback { deadline: options["deadline"].as_f64().map(Number), lost }))
 }
 
 /// The searches that are joined, from left to right.
@@ -195,13 +241,13 @@ fn fusion_renamed(
 ) -> Result<LogicalPlan> {
     use datafusion::logical_expr::UserDefinedLogicalNodeCore;
     let old = fusion.schema();
-    let (columns, score) = match names {
-        None => (None, fusion.score_column().name),
-        Some(mut names) => {
-            let score = names.pop().unwrap_or_else(|| fusion.score_column().name);
-            (Some(names), score)
-        }
-    };
+    let mut added = Added { relation: Some(alias.clone()), ..fusion.added().clone() };
+    let columns = names.map(|mut names| {
+        let mut own = names.split_off(fusion.width().min(names.len())).into_iter();
+        added.score = own.next().unwrap_or_else(|| added.score.clone());
+        added.fallback = added.fallback.take().map(|name| own.next().unwrap_or(name));
+        names
+    });
     let parts = fusion
         .parts()
         .iter()
@@ -226,9 +272,15 @@ fn fusion_renamed(
             _ => Err(Error::internal("a fusion's key is not of columns before it is optimised").into()),
         })
         .collect::<Result<Vec<_>>>()?;
+    let recency = match (fusion.recency(), parts.first().and_then(rows_of)) {
+        (Some(recency), Some(rows)) => {
+            let before = fusion.parts().first().and_then(|p| rows_of(p)).map_or(old, |rows| rows.schema());
+            Some(recency.renamed(before, rows.schema())?)
+        }
+        _ => None,
+    };
     let parts = parts.into_iter().map(Arc::new).collect();
-    let score = (Some(alias.clone()), score);
-    Ok(FusionNode::try_new(parts, key, fusion.spec().clone(), score)?.into_plan())
+    Ok(FusionNode::try_new(parts, key, fusion.spec().clone(), added)?.with_recency(recency).into_plan())
 }
 
 fn same_columns(first: &DFSchema, other: &DFSchema) -> triune_common::Result<()> {

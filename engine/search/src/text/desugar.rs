@@ -16,6 +16,7 @@
 //! | `slop` | how many other words may be between a phrase's words, together | 0 |
 //! | `fuzziness` | 0, 1, 2 or `'auto'`: letters by which plain words may differ | 0 |
 //! | `prefix_length` | letters at the beginning of a word that may not differ | 0 |
+//! | `recency` | `exponential(column, '7 days')`, `gauss(…)`, `linear(…)`: see [`crate::recency`] | scores as they are |
 //! | `where` | a condition over the table's columns | every row |
 //! | `language` | what endings and stop words are of: [`super::analysis::LANGUAGES`] | `'english'` |
 //! | `stemming`, `stop_words` | `false`: endings count, stop words are words | `true` |
@@ -54,6 +55,7 @@ static SIGNATURE: Signature = Signature {
         "language",
         "stemming",
         "stop_words",
+        "recency",
         "exact",
     ],
     by_place: 2,
@@ -100,6 +102,10 @@ fn subquery_of(mut given: Given) -> Result<Query> {
         options.insert("at".to_owned(), json!([place.line, place.column]));
     }
     let filter = given.take("where").map(|(expr, _)| expr);
+    let origin = crate::recency::desugar(given.take("recency"))?.map(|(recency, origin)| {
+        options.insert("recency".to_owned(), recency);
+        origin
+    });
 
     let statement = Parser::parse_sql(&GenericDialect {}, TEMPLATE)
         .map_err(|e| broken().with_source(e))?
@@ -123,6 +129,7 @@ fn subquery_of(mut given: Given) -> Result<Query> {
         duplicate_treatment: None,
         args: [query, k, Expr::Value(options)]
             .into_iter()
+            .chain(origin)
             .map(|e| FunctionArg::Unnamed(FunctionArgExpr::Expr(e)))
             .collect(),
         clauses: Vec::new(),

@@ -39,6 +39,7 @@ use super::analysis::Analyzer;
 use super::bm25::{ColumnStatistics, Matcher};
 use super::node::{TextSearchNode, TextSpec};
 use super::query::Query;
+use crate::recency::Factors;
 use crate::topk::QuerySource;
 
 /// Why every row is read.
@@ -82,6 +83,9 @@ impl ExtensionPlanner for TextSearchPlanner {
             search.spec().clone(),
             &search.score_column().name,
         )?;
+        let schema = search.rows().schema();
+        let factors = search.recency().map(|r| r.physical(planner, schema, state)).transpose()?;
+        let exec = TextSearchExec { factors, ..exec };
         Ok(Some(Arc::new(exec)))
     }
 }
@@ -94,6 +98,8 @@ pub struct TextSearchExec {
     columns: Vec<Arc<dyn PhysicalExpr>>,
     query: QuerySource,
     spec: TextSpec,
+    /// What scores are multiplied by.
+    factors: Option<Factors>,
     schema: SchemaRef,
     properties: Arc<PlanProperties>,
     /// Filled by the partition that comes first.
@@ -123,7 +129,8 @@ impl TextSearchExec {
             Boundedness::Bounded,
         ));
         let (statistics, metrics) = (Arc::default(), ExecutionPlanMetricsSet::new());
-        Ok(Self { rows, corpus, columns, query, spec, schema, properties, statistics, metrics })
+        let factors = None;
+        Ok(Self { rows, corpus, columns, query, spec, factors, schema, properties, statistics, metrics })
     }
 
     /// The query, read; `None` if it finds nothing whatever the rows are.
@@ -181,8 +188,10 @@ fn score(
     columns: &[Arc<dyn PhysicalExpr>],
     matcher: &mut Matcher,
     statistics: &[ColumnStatistics],
+    factors: Option<&Factors>,
     schema: &SchemaRef,
 ) -> Result<RecordBatch> {
+    let factors = factors.map(|f| f.of(batch)).transpose()?;
     let texts = columns
         .iter()
         .map(|c| as_text(&c.evaluate(batch)?.into_array(batch.num_rows())?))
@@ -195,7 +204,8 @@ fn score(
         row.extend(texts.iter().map(|t| t.is_valid(place).then(|| t.value(place))));
         if let Some(score) = matcher.score(&row, statistics)? {
             places.push(place as u32);
-            scores.push(score as f32);
+            let factor = factors.as_ref().and_then(|f| f.get(place)).copied().unwrap_or(1.0);
+            scores.push((score * factor) as f32);
         }
     }
     let found = take_record_batch(batch, &UInt32Array::from(places))?;
@@ -250,7 +260,8 @@ impl ExecutionPlan for TextSearchExec {
         };
         let score = self.schema.fields().last().map_or(super::SCORE_COLUMN, |f| f.name());
         let (columns, query) = (self.columns.clone(), self.query.clone());
-        Ok(Arc::new(Self::try_new((rows, corpus), columns, query, self.spec.clone(), score)?))
+        let new = Self::try_new((rows, corpus), columns, query, self.spec.clone(), score)?;
+        Ok(Arc::new(Self { factors: self.factors.clone(), ..new }))
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
@@ -265,7 +276,7 @@ impl ExecutionPlan for TextSearchExec {
         let rows = self.rows.execute(partition, Arc::clone(&context))?;
         let (corpus, cell, columns) =
             (Arc::clone(&self.corpus), Arc::clone(&self.statistics), self.columns.clone());
-        let out = Arc::clone(&schema);
+        let (out, factors) = (Arc::clone(&schema), self.factors.clone());
         let stream = futures::stream::once(async move {
             let statistics = cell
                 .get_or_try_init(|| async {
@@ -280,7 +291,7 @@ impl ExecutionPlan for TextSearchExec {
                 let batch = batch?;
                 let _timer = baseline.elapsed_compute().timer();
                 searched.add(batch.num_rows());
-                let found = score(&batch, &columns, &mut matcher, &statistics, &out)?;
+                let found = score(&batch, &columns, &mut matcher, &statistics, factors.as_ref(), &out)?;
                 baseline.record_output(found.num_rows());
                 Ok(found)
             }))

@@ -1,4 +1,4 @@
-//! `__text_search(query, k, 'options')`: stands for a search between the syntax tree and the analyzer, as
+//! `__text_search(query, k, 'options' [, origin])`: stands for a search between the syntax tree and the analyzer, as
 //! [`crate::marker`] does for vectors. It never runs.
 
 use std::sync::{Arc, LazyLock};
@@ -40,7 +40,7 @@ impl ScalarUDFImpl for TextMarkerFunc {
 }
 
 static MARKER: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
-    let signature = Signature::any(3, Volatility::Volatile);
+    let signature = Signature::variadic_any(Volatility::Volatile);
     Arc::new(ScalarUDF::new_from_impl(TextMarkerFunc { signature }))
 });
 

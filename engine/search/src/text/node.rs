@@ -27,6 +27,7 @@ use triune_common::Error;
 use super::analysis::AnalysisOptions;
 use super::query::QueryOptions;
 use crate::node::without_alias;
+use crate::recency::Recency;
 
 /// What is asked of a text search, checked and complete.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -42,7 +43,8 @@ pub struct TextSpec {
 /// Rows of the first input that match a query text, with their scores.
 ///
 /// *Inputs*: the rows, and the texts of the whole table: one column for each searched one. *Output*: the
-/// rows' columns, then the score as `Float32`, never NULL. *Expressions*: the searched columns, the query.
+/// rows' columns, then the score as `Float32`, never NULL. *Expressions*: the searched columns, the query, those of
+/// the recency.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TextSearchNode {
     rows: Arc<LogicalPlan>,
@@ -51,6 +53,7 @@ pub struct TextSearchNode {
     query: Expr,
     spec: TextSpec,
     score: (Option<TableReference>, String),
+    recency: Option<Recency>,
     schema: DFSchemaRef,
 }
 
@@ -66,7 +69,18 @@ impl TextSearchNode {
         score: (Option<TableReference>, String),
     ) -> Result<Self> {
         let schema = schema_of(&rows, &score)?;
-        Ok(Self { rows, corpus, columns, query, spec, score, schema })
+        Ok(Self { rows, corpus, columns, query, spec, score, recency: None, schema })
+    }
+
+    /// The same search with another factor for its scores.
+    #[must_use]
+    pub fn with_recency(self, recency: Option<Recency>) -> Self {
+        Self { recency, ..self }
+    }
+
+    /// What scores are multiplied by.
+    pub fn recency(&self) -> Option<&Recency> {
+        self.recency.as_ref()
     }
 
     /// The rows that are searched.
@@ -170,6 +184,7 @@ impl Hash for TextSearchNode {
         self.query.hash(state);
         self.spec.hash(state);
         self.score.hash(state);
+        self.recency.hash(state);
     }
 }
 
@@ -194,16 +209,25 @@ impl UserDefinedLogicalNodeCore for TextSearchNode {
     }
 
     fn expressions(&self) -> Vec<Expr> {
-        self.columns.iter().cloned().chain([self.query.clone()]).collect()
+        let recency = self.recency.iter().flat_map(Recency::expressions);
+        self.columns.iter().cloned().chain([self.query.clone()]).chain(recency).collect()
     }
 
     fn fmt_for_explain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let columns: Vec<_> = self.columns.iter().map(ToString::to_string).collect();
-        write!(f, "TextSearch: columns=[{}], query={}, k={}", columns.join(", "), self.query, self.spec.k)
+        write!(f, "TextSearch: columns=[{}], query={}, k={}", columns.join(", "), self.query, self.spec.k)?;
+        match &self.recency {
+            Some(recency) => write!(f, ", {recency}"),
+            None => Ok(()),
+        }
     }
 
     fn with_exprs_and_inputs(&self, mut exprs: Vec<Expr>, inputs: Vec<LogicalPlan>) -> Result<Self> {
         let broken = |what: &str| Error::internal(format!("a text search was rebuilt without its {what}"));
+        let recency = match &self.recency {
+            Some(recency) => Some(recency.with_expressions(&mut exprs).ok_or_else(|| broken("recency"))?),
+            None => None,
+        };
         let query = exprs.pop().map(without_alias).ok_or_else(|| broken("query"))?;
         if exprs.len() != self.columns.len() {
             return Err(broken("columns").into());
@@ -212,7 +236,8 @@ impl UserDefinedLogicalNodeCore for TextSearchNode {
         let rows = inputs.next().ok_or_else(|| broken("rows"))?;
         let corpus = inputs.next().ok_or_else(|| broken("texts"))?;
         let columns = exprs.into_iter().map(without_alias).collect();
-        Self::try_new(rows, corpus, columns, query, self.spec.clone(), self.score.clone())
+        let new = Self::try_new(rows, corpus, columns, query, self.spec.clone(), self.score.clone())?;
+        Ok(new.with_recency(recency))
     }
 
     fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {

@@ -17,6 +17,7 @@ use super::node::{TextSearchNode, TextSpec};
 use super::query::{Fuzziness, Query, QueryOptions};
 use crate::analyzer::search::{gives_all, k_of, relation_of, text_of};
 use crate::node::without_alias;
+use crate::recency::Recency;
 
 /// The search that a projection `table.*, marker AS _score` stands for.
 pub(crate) fn of_projection(projection: Projection) -> Result<LogicalPlan> {
@@ -27,7 +28,7 @@ pub(crate) fn of_projection(projection: Projection) -> Result<LogicalPlan> {
         }
         _ => None,
     };
-    let Some([query, k, options]) = args else {
+    let Some([query, k, options, origin @ ..]) = args else {
         return Err(Error::invalid("__text_search is not a function of its own")
             .with_hint("write FROM text_search(table, 'query')")
             .into());
@@ -50,7 +51,9 @@ pub(crate) fn of_projection(projection: Projection) -> Result<LogicalPlan> {
         let corpus = Arc::new(LogicalPlanBuilder::from(table).project(texts)?.build()?);
         let columns = columns.into_iter().map(Expr::Column).collect();
         let score = (None, SCORE_COLUMN.to_owned());
-        Ok(TextSearchNode::try_new(Arc::clone(&rows), corpus, columns, query, spec, score)?.into_plan()?)
+        let recency = Recency::of(&options, origin.first(), rows.schema())?;
+        let node = TextSearchNode::try_new(Arc::clone(&rows), corpus, columns, query, spec, score)?;
+        Ok(node.with_recency(recency).into_plan()?)
     };
     checked().map_err(|e| DataFusionError::from(e.at(place)))
 }
@@ -81,7 +84,9 @@ pub(crate) fn renamed(
         })
         .collect::<Result<Vec<_>>>()?;
     let (corpus, query, spec) = (Arc::clone(search.corpus()), search.query().clone(), search.spec().clone());
-    TextSearchNode::try_new(rows, corpus, columns, query, spec, (Some(alias), score))
+    let recency = search.recency().map(|recency| recency.renamed(old, rows.schema())).transpose()?;
+    Ok(TextSearchNode::try_new(rows, corpus, columns, query, spec, (Some(alias), score))?
+        .with_recency(recency))
 }
 
 pub(crate) fn is_text(data_type: &DataType) -> bool {

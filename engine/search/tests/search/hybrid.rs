@@ -8,6 +8,11 @@ use datafusion::arrow::array::{
     ArrayRef, AsArray, FixedSizeListArray, Float32Array, Int64Array, RecordBatch, StringArray,
 };
 use datafusion::arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Int64Type, Schema};
+use datafusion::catalog::streaming::StreamingTable;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::PartitionStream;
+use futures::StreamExt;
 use proptest::prelude::*;
 
 use crate::support::{Options, Session};
@@ -26,13 +31,17 @@ fn rows() -> impl Strategy<Value = Vec<Row>> {
     prop::collection::vec(row, 0..60)
 }
 
-fn table(session: &Session, rows: &[Row], batch: usize, partitions: usize) {
+fn schema() -> Arc<Schema> {
     let item = Arc::new(Field::new("item", DataType::Float32, true));
-    let schema = Arc::new(Schema::new(vec![
+    Arc::new(Schema::new(vec![
         Field::new("id", DataType::Int64, false),
         Field::new("body", DataType::Utf8, true),
-        Field::new("e", DataType::FixedSizeList(Arc::clone(&item), 2), true),
-    ]));
+        Field::new("e", DataType::FixedSizeList(item, 2), true),
+    ]))
+}
+
+fn table(session: &Session, rows: &[Row], batch: usize, partitions: usize) {
+    let (schema, item) = (schema(), Arc::new(Field::new("item", DataType::Float32, true)));
     let numbered: Vec<(usize, &Row)> = rows.iter().enumerate().collect();
     let batches = numbered.chunks(batch).map(|rows| {
         let text = |r: &Row| r.text.iter().map(|w| WORDS[*w]).collect::<Vec<_>>().join(" ");
@@ -162,4 +171,66 @@ fn each_part_gives_its_best_rows_only() {
     let sql = sql.replace("k => 3)", "k => 1000)");
     let found = answer(&session, &runtime, &sql);
     assert_eq!(found.len(), rows.len(), "candidates are never fewer than k");
+}
+
+/// A table whose rows never come, or only an error.
+#[derive(Debug)]
+struct Stuck {
+    schema: Arc<Schema>,
+    error: bool,
+}
+
+impl PartitionStream for Stuck {
+    fn schema(&self) -> &Arc<Schema> {
+        &self.schema
+    }
+
+    fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let stream = match self.error {
+            true => {
+                let error = triune_common::Error::new(triune_common::ErrorKind::Data, "the disk is a teapot");
+                futures::stream::iter([Err(error.into())]).boxed()
+            }
+            false => futures::stream::pending().boxed(),
+        };
+        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), stream))
+    }
+}
+
+#[test]
+fn words_answer_where_vectors_cannot() {
+    let session = Session::new(Options::default());
+    let rows: Vec<Row> =
+        (0..20u8).map(|i| Row { vector: [f32::from(i), 1.0], text: vec![usize::from(i % 2)] }).collect();
+    table(&session, &rows, 16, 3);
+    for (name, error) in [("never", false), ("broken", true)] {
+        let stuck: Arc<dyn PartitionStream> = Arc::new(Stuck { schema: schema(), error });
+        let table = StreamingTable::try_new(schema(), vec![stuck]).unwrap();
+        session.context().register_table(name, Arc::new(table)).unwrap();
+    }
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    for (table, deadline, why) in [
+        ("never", ", deadline => '20 milliseconds'", "no vectors found within 0.02 s"),
+        ("broken", "", "the disk is a teapot"),
+        ("broken", ", deadline => '1 hour'", "the disk is a teapot"),
+    ] {
+        let sql = format!(
+            "SELECT id, _fallback FROM rrf(vector_search({table}, e, '[0, 1]', k => 5), \
+             text_search(docs, 'wind', k => 5), key => id, k => 3, fallback => 'text'{deadline})"
+        );
+        let found = runtime.block_on(session.rows(&sql)).unwrap_or_else(|e| panic!("{sql}: {e}"));
+        let ids: Vec<i64> =
+            found.iter().flat_map(|b| b.column(0).as_primitive::<Int64Type>().values().to_vec()).collect();
+        assert_eq!(ids, [1, 3, 5], "{sql}");
+        for batch in &found {
+            assert!(batch.column(1).as_string::<i32>().iter().all(|w| w == Some(why)), "{sql}: {batch:?}");
+        }
+        let strict = sql.replace(", fallback => 'text'", "").replace(deadline, "").replace(", _fallback", "");
+        if table == "broken" {
+            assert!(runtime.block_on(session.error(&strict)).message().contains("teapot"), "{strict}");
+        }
+    }
+    // What the words cannot answer stays an error.
+    let sql = "SELECT id FROM rrf(vector_search(docs, e, '[0, 1]'), text_search(broken, 'wind'), key => id, fallback => 'text')";
+    assert!(runtime.block_on(session.error(sql)).message().contains("teapot"));
 }
