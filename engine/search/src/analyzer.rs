@@ -78,7 +78,7 @@ fn rewrite(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
             text::rewrite::of_projection(p).map(Transformed::yes)
         }
         LogicalPlan::Projection(p) if p.expr.iter().any(|e| fusion::marker::marker_args(e).is_some()) => {
-            fusion::rewrite::of_projection(p).map(Transformed::yes)
+            fusion::rewrite::of_projection(&p).map(Transformed::yes)
         }
         LogicalPlan::SubqueryAlias(alias) => adopt_alias(alias),
         LogicalPlan::Filter(filter) => bind::bind(filter),

@@ -212,7 +212,7 @@ fn rrf(mut call: Call) -> Result<(Call, Fusion)> {
     let mut rest = Vec::new();
     for arg in std::mem::take(&mut call.args) {
         match arg {
-            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => parts.push(part(expr, call.place)?),
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => parts.push(part(&expr, call.place)?),
             other => rest.push(other),
         }
     }
@@ -238,11 +238,11 @@ fn rrf(mut call: Call) -> Result<(Call, Fusion)> {
 }
 
 /// One of the searches that `rrf` fuses.
-fn part(expr: Expr, call: Option<Position>) -> Result<(String, Vec<FunctionArg>)> {
+fn part(expr: &Expr, call: Option<Position>) -> Result<(String, Vec<FunctionArg>)> {
     const SEARCHES: [&str; 4] = [VECTOR, TEXT, HYBRID, RRF];
     let place = position_of(expr.span()).or(call);
     let hint = "vector_search(…), text_search(…), hybrid_search(…) and rrf(…) are searches";
-    if let Expr::Function(Function { name, args: FunctionArguments::List(list), .. }) = &expr
+    if let Expr::Function(Function { name, args: FunctionArguments::List(list), .. }) = expr
         && let [ObjectNamePart::Identifier(name)] = name.0.as_slice()
         && let Some(search) = SEARCHES.iter().find(|s| name.value.eq_ignore_ascii_case(s))
     {

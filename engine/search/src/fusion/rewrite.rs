@@ -25,7 +25,7 @@ const LEAST_CANDIDATES: usize = 100;
 pub(crate) const NO_VECTOR: &str = "no query vector";
 
 /// The fusion that a projection `first.* EXCLUDE (…), marker AS _score` over a cross join of searches stands for.
-pub(crate) fn of_projection(projection: Projection) -> Result<LogicalPlan> {
+pub(crate) fn of_projection(projection: &Projection) -> Result<LogicalPlan> {
     let broken = || -> DataFusionError {
         Error::invalid("__fusion is not a function of its own")
             .with_hint("write FROM hybrid_search(table, vector => …, text => …) or rrf(search, search)")
@@ -95,7 +95,7 @@ fn fuse(
         .into_iter()
         .map(|place| Expr::Column(Column::new(Some(alias.clone()), rows.schema().field(place).name())))
         .collect();
-    let columns = rows_of(&parts[0]).map_or(rows.schema(), |rows| rows.schema());
+    let columns = rows_of(&parts[0]).unwrap_or(rows).schema();
     let recency = Recency::of(options, origin, columns)?;
     let parts = parts.into_iter().map(Arc::new).collect();
     Ok(FusionNode::try_new(parts, key, spec, added)?.with_recency(recency).into_plan())
