@@ -113,22 +113,26 @@ impl Marker {
 
 /// Marks the words of each place that has the phrase: as [`super::bm25`] finds them.
 fn phrases(query: &Query, clause: &Clause, words: &[Word], marks: &mut Vec<Mark>) {
-    let Some(((first, _), rest)) = clause.words.split_first() else { return };
-    for (start, word) in words.iter().enumerate().filter(|(_, w)| query.terms[*first].matches(&w.text)) {
-        let mut found = vec![Mark { place: word.start..word.end, term: *first }];
-        let (mut at, mut offset, mut from) = (word.position, 0, start + 1);
-        for (term, wanted) in rest {
+    // By word of the phrase, the places of the text that have it, in order.
+    let having: Vec<Vec<&Word>> = clause
+        .words
+        .iter()
+        .map(|(term, _)| words.iter().filter(|w| query.terms[*term].matches(&w.text)).collect())
+        .collect();
+    let mark = |word: &Word, term: usize| Mark { place: word.start..word.end, term };
+    let (Some(((first, _), rest)), Some(starts)) = (clause.words.split_first(), having.first()) else {
+        return;
+    };
+    for word in starts {
+        let mut found = vec![mark(word, *first)];
+        let (mut at, mut offset) = (word.position, 0);
+        for ((term, wanted), places) in rest.iter().zip(&having[1..]) {
             let least = at + (wanted - offset);
-            let next = words
-                .iter()
-                .enumerate()
-                .skip(from)
-                .find(|(_, w)| w.position >= least && query.terms[*term].matches(&w.text));
-            let Some((place, next)) = next else { break };
-            found.push(Mark { place: next.start..next.end, term: *term });
-            (at, offset, from) = (next.position, *wanted, place + 1);
+            let Some(next) = places.get(places.partition_point(|w| w.position < least)) else { return };
+            found.push(mark(next, *term));
+            (at, offset) = (next.position, *wanted);
         }
-        if found.len() == clause.words.len() && at - word.position - offset <= query.slop {
+        if at - word.position - offset <= query.slop {
             marks.append(&mut found);
         }
     }
@@ -206,6 +210,11 @@ mod tests {
             ("\"solar panel\" wind", "solar wind, solar panels", "solar [wind], [solar] [panels]"),
             ("solar -panel", "solar panels", "[solar] panels"),
             ("house of cards", "the house of cards", "the [house] of [cards]"),
+            (
+                "\"house of cards\"",
+                "cards, house of cards, house cards",
+                "cards, [house] of [cards], house cards",
+            ),
             ("", "nothing", "nothing"),
             ("wind", "", ""),
         ] {
