@@ -7,6 +7,7 @@ use triune_common::{Error, ErrorKind, Position};
 
 use crate::prepass::labels;
 use crate::session::SessionCore;
+use crate::session::names::SEARCHES;
 
 /// Adds a position and "did you mean …" where the planner gave none.
 pub(crate) fn improve(core: &Arc<SessionCore>, sql: &str, error: Error) -> Error {
@@ -24,6 +25,9 @@ pub(crate) fn improve(core: &Arc<SessionCore>, sql: &str, error: Error) -> Error
     }
     if error.kind() != ErrorKind::NotFound {
         return error;
+    }
+    if let Some(name) = between(error.message(), "table function '", "' not found") {
+        return missing_table_function(core, sql, name, error.position());
     }
     if let Some(table) = between(error.message(), "table '", "' not found") {
         return missing_table(core, sql, table, error.position());
@@ -111,6 +115,18 @@ fn missing_function(core: &Arc<SessionCore>, sql: &str, name: &str, at: Option<P
     let error =
         Error::not_found(format!("no function is called \"{name}\"")).at(at.or_else(|| find(sql, name)));
     match did_you_mean(name, names.into_iter().filter(|n| !n.starts_with("__"))) {
+        Some(near) => error.with_hint(format!("did you mean \"{near}\"?")),
+        None => error,
+    }
+}
+
+fn missing_table_function(core: &Arc<SessionCore>, sql: &str, name: &str, at: Option<Position>) -> Error {
+    let state = core.state();
+    let names = state.table_functions().keys().map(String::as_str);
+    let near = did_you_mean(name, names.chain(SEARCHES.iter().map(|(name, ..)| *name)));
+    let error = Error::not_found(format!("no function of FROM is called \"{name}\""))
+        .at(at.or_else(|| find(sql, name)));
+    match near {
         Some(near) => error.with_hint(format!("did you mean \"{near}\"?")),
         None => error,
     }

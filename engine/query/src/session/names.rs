@@ -145,6 +145,35 @@ fn columns(table: &dyn TableProvider) -> Vec<ColumnInfo> {
     table.schema().fields().iter().map(of).collect()
 }
 
+/// Searches, which are no functions to DataFusion: name, call, description.
+pub(crate) const SEARCHES: [(&str, &str, &str); 4] = [
+    (
+        "vector_search",
+        "vector_search(table, column, query [, k => 10, metric => 'cosine', where => …, nprobes => …, \
+         refine_factor => …, exact => false])",
+        "The k rows of a table that are nearest to a vector, with their _distance. Conditions of the WHERE on the \
+         table's columns are applied first.",
+    ),
+    (
+        "text_search",
+        "text_search(table, 'query' [, columns => ['title', 'body'], k => 10, operator => 'or', phrase => false, \
+         fuzziness => 0, where => …, recency => …, …])",
+        "The k rows of a table that match words best, with their _score (BM25). Conditions of the WHERE on the table's \
+         columns are applied first.",
+    ),
+    (
+        "hybrid_search",
+        "hybrid_search(table, vector => …, text => … [, k => 10, fusion => 'rrf', alpha => 0.5, rrf_k => 60, \
+         key => …, where => …, recency => …, fallback => 'text', …])",
+        "One list of a vector search and a text search of a table, with their _score together.",
+    ),
+    (
+        "rrf",
+        "rrf(search, search, … [, k => 10, rrf_k => 60, weights => [1, 1], key => …, recency => …, fallback => 'text'])",
+        "One list of several searches of a table, by the ranks of their rows.",
+    ),
+];
+
 /// Functions that are ours to call, not those that statements are rewritten to.
 pub(super) fn functions(state: &SessionState) -> Vec<FunctionInfo> {
     type Documented<'a> = (Option<&'a datafusion::logical_expr::Documentation>, &'a Signature);
@@ -173,17 +202,12 @@ pub(super) fn functions(state: &SessionState) -> Vec<FunctionInfo> {
             description: String::new(),
         });
     }
-    all.push(FunctionInfo {
-        name: "vector_search".to_owned(),
+    all.extend(SEARCHES.map(|(name, signature, description)| FunctionInfo {
+        name: name.to_owned(),
         kind: FunctionKind::Table,
-        signature:
-            "vector_search(table, column, query [, k => 10, metric => 'cosine', where => …, nprobes => …, \
-                    refine_factor => …, exact => false])"
-                .to_owned(),
-        description: "The k rows of a table that are nearest to a vector, with their _distance. Conditions \
-                      of the WHERE on the table's columns are applied first."
-            .to_owned(),
-    });
+        signature: signature.to_owned(),
+        description: description.to_owned(),
+    }));
     all.retain(|f| !f.name.starts_with("__"));
     all.sort_by(|a, b| (&a.name, a.kind).cmp(&(&b.name, b.kind)));
     all
