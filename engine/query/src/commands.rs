@@ -44,6 +44,12 @@ pub(crate) async fn run(
     match Arc::unwrap_or_clone(statement) {
         Statement::Sql(sql) => Box::pin(run_sql(core, *sql, params)).await,
         Statement::CreateExternalTable(table) => create::external_table(core, *table).await,
+        Statement::CreateTableLike { table, like } if table.temporary => {
+            Box::pin(create::table_like(core, *table, &like)).await
+        }
+        Statement::CreateTableLike { table, like } => {
+            Box::pin(ddl::create::table(core, *table, &like, params)).await
+        }
         Statement::Copy(copy) => Box::pin(copy::run(core, *copy, params)).await,
         Statement::CreateSecret(secret) => secret::create(core, secret).await,
         Statement::DropSecret { name, if_exists } => secret::drop(core, &name, if_exists).await,
@@ -58,7 +64,10 @@ pub(crate) async fn run(
         Statement::Refresh => maintain::refresh(core).await,
         Statement::Optimize(name) => maintain::optimize(core, &name).await,
         Statement::Vacuum(name) => maintain::vacuum(core, name.as_ref()).await,
-        Statement::Restore { table, version } => Box::pin(maintain::restore(core, &table, &version)).await,
+        Statement::Restore { table, version, is_number } => {
+            let version = crate::moments::version(core, &version, is_number).await?;
+            Box::pin(maintain::restore(core, &table, &version)).await
+        }
         Statement::CreateIndex(index) => Box::pin(ddl::indexes::create(core, *index)).await,
         Statement::DropIndex { names, if_exists } => {
             Box::pin(ddl::indexes::drop(core, &names, if_exists)).await
@@ -77,7 +86,7 @@ async fn run_sql(core: &Arc<SessionCore>, statement: ast::Statement, params: &Pa
         Sql::Query(_) => core.start_result(&core.plan_result(statement, params).await?).await,
         Sql::CreateTable(table) if table.temporary => Box::pin(create::table(core, table, params)).await,
         Sql::CreateTable(table) => {
-            Box::pin(observe::observed(core, ddl::create::table(core, table, params))).await
+            Box::pin(observe::observed(core, ddl::create::table(core, table, &[], params))).await
         }
         Sql::AlterTable(alter) => Box::pin(ddl::alter::run(core, &alter)).await,
         Sql::Comment { object_type, object_name, comment, if_exists, .. } => {

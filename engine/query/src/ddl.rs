@@ -7,6 +7,7 @@ pub(crate) mod alter;
 pub(crate) mod columns;
 pub(crate) mod create;
 pub(crate) mod indexes;
+pub(crate) mod like;
 pub(crate) mod maintain;
 pub(crate) mod show;
 pub(crate) mod types;

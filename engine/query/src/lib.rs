@@ -33,6 +33,7 @@ mod errors;
 mod explain;
 mod json;
 mod membership;
+mod moments;
 mod observe;
 mod output_order;
 mod params;

@@ -8,6 +8,7 @@
 //! Limits: a statement nests at most [`NESTING_LIMIT`] levels deep.
 
 mod copy;
+pub(crate) mod create_table;
 mod external;
 mod indexes;
 mod secret;
@@ -86,8 +87,8 @@ pub(crate) fn first_words(text: &str) -> String {
 
 pub(crate) struct StatementParser {
     pub(crate) inner: Parser<'static>,
-    /// The columns of `CREATE TABLE … CLUSTER BY (…)`, which sqlparser does not read in our dialect.
-    cluster_by: Option<Vec<Ident>>,
+    /// What sqlparser does not read of a `CREATE TABLE`.
+    clauses: create_table::Clauses,
 }
 
 impl StatementParser {
@@ -97,13 +98,13 @@ impl StatementParser {
             .map_err(|e| Error::new(ErrorKind::Syntax, lower_first(&e.message)).at(position(e.location)))?;
         refuse_depth(&tokens)?;
         let mut tokens = merge_operators(tokens);
-        let cluster_by = tables::take_cluster_by(&mut tokens)?;
+        let clauses = create_table::take(&mut tokens)?;
         tables::spell_do_nothing(&mut tokens);
         tables::order_identity_options(&mut tokens);
         tables::spell_structs(&mut tokens);
         let inner =
             Parser::new(&DIALECT).with_tokens_with_locations(tokens).with_recursion_limit(NESTING_LIMIT);
-        Ok(Self { inner, cluster_by })
+        Ok(Self { inner, clauses })
     }
 
     fn statement(&mut self) -> Result<Statement> {
@@ -155,11 +156,12 @@ impl StatementParser {
 
     fn sql(&mut self) -> Result<Statement> {
         let mut statement = self.checked(Parser::parse_statement)?;
-        if let ast::Statement::CreateTable(table) = &mut statement
-            && let Some(columns) = self.cluster_by.take()
-        {
-            let columns = columns.into_iter().map(ast::Expr::Identifier).collect();
-            table.cluster_by = Some(ast::WrappedCollection::Parentheses(columns));
+        if let ast::Statement::CreateTable(table) = &mut statement {
+            self.clauses.give_back(table);
+            if !self.clauses.like.is_empty() {
+                let like = std::mem::take(&mut self.clauses.like);
+                return Ok(Statement::CreateTableLike { table: Box::new(table.clone()), like });
+            }
         }
         Ok(Statement::Sql(Box::new(statement)))
     }

@@ -27,7 +27,7 @@ use crate::progress::ProgressHandle;
 use crate::result::QueryResult;
 use crate::statement::Statement;
 use crate::transaction::{self, Work};
-use crate::{commands, dml, errors, parser, prepass};
+use crate::{commands, dml, errors, moments, parser, prepass};
 
 /// One user's conversation with a database. Cheap to make; clones are the same session.
 #[derive(Debug, Clone)]
@@ -218,7 +218,11 @@ impl SessionCore {
     }
 
     /// Plans a statement of sqlparser's, refusing what DataFusion would do wrongly.
-    pub(crate) async fn plan(&self, statement: ast::Statement, params: &Params) -> Result<LogicalPlan> {
+    pub(crate) async fn plan(
+        self: &Arc<Self>,
+        statement: ast::Statement,
+        params: &Params,
+    ) -> Result<LogicalPlan> {
         let plan = Box::pin(self.plan_unbound(statement)).await?;
         params::bind(plan, params)
     }
@@ -226,7 +230,7 @@ impl SessionCore {
     /// Plans a statement whose result a user reads. Its columns may have one name twice; in the plan they have not,
     /// and [`labels::given`] gives the names back.
     pub(crate) async fn plan_result(
-        &self,
+        self: &Arc<Self>,
         statement: ast::Statement,
         params: &Params,
     ) -> Result<LogicalPlan> {
@@ -235,12 +239,17 @@ impl SessionCore {
         params::bind(plan, params)
     }
 
-    pub(crate) async fn plan_unbound(&self, statement: ast::Statement) -> Result<LogicalPlan> {
+    pub(crate) async fn plan_unbound(self: &Arc<Self>, statement: ast::Statement) -> Result<LogicalPlan> {
         Box::pin(self.plan_named(statement, ColumnNames::default())).await
     }
 
     /// Plans until no `*` stands for a name that its select list has already.
-    async fn plan_named(&self, statement: ast::Statement, mut names: ColumnNames) -> Result<LogicalPlan> {
+    async fn plan_named(
+        self: &Arc<Self>,
+        mut statement: ast::Statement,
+        mut names: ColumnNames,
+    ) -> Result<LogicalPlan> {
+        moments::settle(self, &mut statement).await?;
         loop {
             let mut prepared = statement.clone();
             prepass::prepare_with(&mut prepared, &names)?;

@@ -1,7 +1,7 @@
 //! Statements as the session executes them: sqlparser's, and ours.
 
 use datafusion::sql::sqlparser::ast::{self, ColumnDef, ObjectName, OrderByExpr};
-use triune_lance::LanceVersion;
+use triune_common::Position;
 use triune_object_store::Redacted;
 
 /// One parsed statement.
@@ -10,6 +10,11 @@ pub enum Statement {
     /// Anything that sqlparser knows.
     Sql(Box<ast::Statement>),
     CreateExternalTable(Box<CreateExternalTable>),
+    /// `CREATE TABLE t (LIKE s)`: columns of the tree stand for the clauses (`parser::create_table`).
+    CreateTableLike {
+        table: Box<ast::CreateTable>,
+        like: Vec<LikeClause>,
+    },
     Copy(Box<CopyTo>),
     CreateSecret(CreateSecret),
     DropSecret {
@@ -34,10 +39,11 @@ pub enum Statement {
     Optimize(ObjectName),
     /// `VACUUM [TABLE] [t]`
     Vacuum(Option<ObjectName>),
-    /// `RESTORE TABLE t TO (VERSION => n)`
+    /// `RESTORE TABLE t TO (VERSION => n)`, `TO (TIMESTAMP => …)`
     Restore {
         table: ObjectName,
-        version: LanceVersion,
+        version: ast::Expr,
+        is_number: bool,
     },
     /// `ABORT`
     Abort,
@@ -114,6 +120,58 @@ pub struct CopyFrom {
     pub source: String,
     pub format: Option<String>,
     pub options: Vec<(String, String)>,
+}
+
+/// `LIKE t [INCLUDING … | EXCLUDING …]`
+#[derive(Debug, Clone)]
+pub struct LikeClause {
+    pub source: ObjectName,
+    pub included: Included,
+    /// Where the name stands.
+    pub at: Option<Position>,
+}
+
+/// What a `LIKE` takes besides names, types and NOT NULL.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Included {
+    /// Comments on columns.
+    pub comments: bool,
+    /// CHECKs.
+    pub constraints: bool,
+    pub defaults: bool,
+    pub identity: bool,
+    /// The PRIMARY KEY and the other indexes.
+    pub indexes: bool,
+    /// `CLUSTER BY` and the options of `WITH`.
+    pub storage: bool,
+}
+
+impl Included {
+    pub const ALL: Self = Self {
+        comments: true,
+        constraints: true,
+        defaults: true,
+        identity: true,
+        indexes: true,
+        storage: true,
+    };
+    pub const WORDS: &str = "ALL, COMMENTS, CONSTRAINTS, DEFAULTS, IDENTITY, INDEXES or STORAGE";
+
+    /// Takes an `INCLUDING` or `EXCLUDING`; `false` for a word that it does not know.
+    pub fn set(&mut self, word: &str, include: bool) -> bool {
+        match word {
+            "ALL" if include => *self = Self::ALL,
+            "ALL" => *self = Self::default(),
+            "COMMENTS" => self.comments = include,
+            "CONSTRAINTS" => self.constraints = include,
+            "DEFAULTS" => self.defaults = include,
+            "IDENTITY" => self.identity = include,
+            "INDEXES" => self.indexes = include,
+            "STORAGE" => self.storage = include,
+            _ => return false,
+        }
+        true
+    }
 }
 
 /// `CREATE [OR REPLACE] SECRET [IF NOT EXISTS] name (TYPE s3, KEY_ID '…', …)`.

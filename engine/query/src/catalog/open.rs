@@ -43,8 +43,8 @@ pub(super) async fn resolve(
         unversioned(plain, "temporary table", &version)?;
         return Ok(Some(table));
     }
-    if name == super::information::COLUMNS {
-        return Box::pin(super::information::columns(session)).await.map(Some);
+    if name.starts_with(super::information::PREFIX) {
+        return Box::pin(super::information::open(session, name)).await;
     }
     if let Some(table) = transaction::relation(name) {
         return Ok(Some(table));
@@ -240,6 +240,7 @@ async fn plan_view(
     view: ast::CreateView,
 ) -> Result<datafusion::logical_expr::LogicalPlan> {
     let mut query = view.query;
+    crate::moments::settle(session, &mut query).await?;
     prepass::prepare(query.as_mut())?;
     let statement = DfStatement::Statement(Box::new(ast::Statement::Query(query)));
     let plan = session.state().statement_to_plan(statement).await?;

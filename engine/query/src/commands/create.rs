@@ -14,11 +14,13 @@ use triune_storage::catalog::{RelationEntry, RelationKind, SchemaEntry};
 
 use crate::catalog::DEFAULT_SCHEMA;
 use crate::catalog::open;
+use crate::ddl::like;
 use crate::params::Params;
 use crate::parser::{name_parts, normalize, parse_query};
 use crate::result::QueryResult;
 use crate::session::SessionCore;
-use crate::statement::CreateExternalTable;
+use crate::statement::{CreateExternalTable, Included, LikeClause};
+use crate::transaction;
 
 /// A relation's schema and name; a catalog in front may only be ours.
 pub(crate) fn qualified(name: &ObjectName) -> Result<(String, String)> {
@@ -88,6 +90,9 @@ pub(super) async fn external_table(
     mut table: CreateExternalTable,
 ) -> Result<QueryResult> {
     const DONE: &str = "CREATE EXTERNAL TABLE";
+    if !table.temporary {
+        transaction::refuse_in_transaction(core, DONE)?;
+    }
     let (schema, name) = qualified(&table.name)?;
     if table.if_not_exists && core.database().catalog().relation(&schema, &name).is_some() {
         return Ok(QueryResult::command(DONE, None));
@@ -176,9 +181,7 @@ pub(super) async fn table(
     const DONE: &str = "CREATE TABLE";
     let (schema, name) = qualified(&table.name)?;
     if schema != DEFAULT_SCHEMA {
-        return Err(Error::unsupported(format!(
-            "a temporary table lives in \"{DEFAULT_SCHEMA}\", not in \"{schema}\""
-        )));
+        return Err(not_elsewhere(&schema));
     }
     if core.temporary(&name).is_some() {
         if table.if_not_exists {
@@ -190,18 +193,63 @@ pub(super) async fn table(
     }
     table.temporary = false;
     let required = required_columns(&table);
+    let names = take_names(&mut table);
     cast_query(&mut table)?;
     let plan = core.plan(ast::Statement::CreateTable(table), params).await?;
     let LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)) = plan else {
         return Err(Error::internal("CREATE TABLE was planned as something else"));
     };
-    let (input_schema, batches) = materialize(core, &create.input, &required).await?;
+    let (input_schema, batches) = materialize(core, &create.input, &names, &required).await?;
     let rows = batches.iter().map(|b| b.num_rows() as u64).sum();
     let provider =
         MemTable::try_new(input_schema, spread(batches, core.state().config().target_partitions()))?
             .with_column_defaults(create.column_defaults.into_iter().collect());
     core.put_temporary(name, Arc::new(provider));
     Ok(QueryResult::command(DONE, Some(rows)))
+}
+
+/// `CREATE TEMP TABLE t (LIKE s)`: the columns' names and types and which are NOT NULL.
+pub(super) async fn table_like(
+    core: &Arc<SessionCore>,
+    table: ast::CreateTable,
+    like: &[LikeClause],
+) -> Result<QueryResult> {
+    let [clause] = like else {
+        return Err(Error::unsupported("a temporary table takes one LIKE"));
+    };
+    if clause.included != Included::default() || table.columns.len() > 1 || !table.constraints.is_empty() {
+        return Err(Error::unsupported("a temporary table takes names and types of a LIKE only")
+            .with_hint(format!("write CREATE TEMP TABLE … (LIKE {})", clause.source)));
+    }
+    if table.query.is_some() {
+        return Err(Error::unsupported("a temporary table takes a LIKE or a query, not both"));
+    }
+    let (schema, name) = qualified(&table.name)?;
+    if schema != DEFAULT_SCHEMA {
+        return Err(not_elsewhere(&schema));
+    }
+    if core.temporary(&name).is_some() && !table.or_replace {
+        if table.if_not_exists {
+            return Ok(QueryResult::command("CREATE TABLE", None));
+        }
+        return Err(taken_temporary(&name));
+    }
+    let columns = like::columns_of(core, clause).await?;
+    core.put_temporary(name, Arc::new(MemTable::try_new(Arc::new(Schema::new(columns)), vec![vec![]])?));
+    Ok(QueryResult::command("CREATE TABLE", Some(0)))
+}
+
+fn not_elsewhere(schema: &str) -> Error {
+    Error::unsupported(format!("a temporary table lives in \"{DEFAULT_SCHEMA}\", not in \"{schema}\""))
+}
+
+/// The names of `CREATE TEMP TABLE t (a, b) AS …`, which are taken out.
+fn take_names(table: &mut ast::CreateTable) -> Vec<String> {
+    let bare = |c: &ast::ColumnDef| matches!(c.data_type, ast::DataType::Unspecified);
+    if table.query.is_none() || !table.columns.iter().all(bare) {
+        return vec![];
+    }
+    std::mem::take(&mut table.columns).iter().map(|c| normalize(&c.name)).collect()
 }
 
 /// The columns that were declared NOT NULL.
@@ -233,15 +281,27 @@ fn cast_query(table: &mut ast::CreateTable) -> Result<()> {
 async fn materialize(
     core: &Arc<SessionCore>,
     plan: &LogicalPlan,
+    names: &[String],
     required: &[String],
 ) -> Result<(arrow::datatypes::SchemaRef, Vec<RecordBatch>)> {
+    let found = plan.schema().fields().len();
+    if names.len() > found {
+        let message = format!("the table names {} columns, its query has {found}", names.len());
+        return Err(Error::invalid(message));
+    }
     let result = core.start(plan).await?;
     // The declared schema tells of NOT NULL and of vectors' types; the operators' one may have lost them.
-    let fields = plan.schema().fields().iter().map(|f| {
+    let fields = plan.schema().fields().iter().enumerate().map(|(i, f)| {
         let nullable = f.is_nullable() && !required.contains(f.name());
-        f.as_ref().clone().with_nullable(nullable)
+        let name = names.get(i).unwrap_or_else(|| f.name());
+        f.as_ref().clone().with_nullable(nullable).with_name(name)
     });
     let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    for (i, field) in schema.fields().iter().enumerate() {
+        if schema.fields()[..i].iter().any(|f| f.name() == field.name()) {
+            return Err(Error::invalid(format!("the column \"{}\" is there twice", field.name())));
+        }
+    }
     let batches = result.collect().await?;
     let batches = batches
         .into_iter()
@@ -261,6 +321,7 @@ fn spread(batches: Vec<RecordBatch>, partitions: usize) -> Vec<Vec<RecordBatch>>
 }
 
 pub(super) async fn view(core: &Arc<SessionCore>, view: ast::CreateView) -> Result<QueryResult> {
+    transaction::refuse_in_transaction(core, "CREATE VIEW")?;
     let refused = [
         (view.materialized, "MATERIALIZED"),
         (view.temporary, "TEMPORARY"),
@@ -293,6 +354,7 @@ pub(super) async fn schema(
     name: &SchemaName,
     if_not_exists: bool,
 ) -> Result<QueryResult> {
+    transaction::refuse_in_transaction(core, "CREATE SCHEMA")?;
     let name = match name {
         SchemaName::Simple(name) => match name_parts(name).as_slice() {
             [name] => name.clone(),

@@ -56,9 +56,8 @@ async fn relations(
         if temporary && !if_exists {
             return Err(Error::not_found(format!("no temporary table is called \"{}\"", kept[0].1)));
         }
-        if kind == RelationKind::Table {
-            transaction::refuse_in_transaction(core, "DROP TABLE")?;
-        }
+        let doing = if kind == RelationKind::Table { "DROP TABLE" } else { "DROP VIEW" };
+        transaction::refuse_in_transaction(core, doing)?;
         let mut dropped = Vec::new();
         core.database()
             .change_catalog(|catalog| {

@@ -42,10 +42,9 @@ pub(crate) async fn add(
         made.field = made.field.with_nullable(false);
     }
     if let Some(longest) = types::longest(&column.data_type) {
-        let ident = quote(&name);
         def.checks.push(CheckDef {
             name: free_check_name(def, &format!("{table}_{name}_length")),
-            sql: format!("character_length({ident}) <= {longest}"),
+            sql: format!("{}{longest}", length_check(&name)),
         });
     }
     let mut nullable = None;
@@ -122,7 +121,18 @@ pub(crate) fn references() -> Error {
         .with_hint("leave the clause out; joins do not need it")
 }
 
-fn set_key(constraints: &mut Constraints, columns: Vec<String>) -> Result<()> {
+/// What a `VARCHAR(n)` asks of its column, without the number.
+pub(super) fn length_check(column: &str) -> String {
+    format!("character_length({}) <= ", quote(column))
+}
+
+/// The most characters that the checks of a table allow a column by its type.
+pub(crate) fn longest(def: &TableDef, column: &str) -> Option<u64> {
+    let prefix = length_check(column);
+    def.checks.iter().find_map(|check| check.sql.strip_prefix(&prefix)?.parse().ok())
+}
+
+pub(super) fn set_key(constraints: &mut Constraints, columns: Vec<String>) -> Result<()> {
     if constraints.primary_key.is_some() {
         return Err(Error::invalid("a table has one PRIMARY KEY")
             .with_hint("a key of several columns is written PRIMARY KEY (a, b)"));
@@ -135,7 +145,7 @@ pub(crate) fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-fn free_check_name(def: &TableDef, base: &str) -> String {
+pub(super) fn free_check_name(def: &TableDef, base: &str) -> String {
     let mut name = base.to_owned();
     let mut n = 0;
     while def.checks.iter().any(|c| c.name == name) {

@@ -7,6 +7,8 @@
 //!     stars INT CHECK (stars >= 0))
 //! CLUSTER BY (title) WITH (retention = '7 days');
 //! CREATE TABLE copy AS SELECT * FROM 'docs.parquet';
+//! CREATE TABLE names (a, b) AS SELECT 1, 2;
+//! CREATE TABLE like_docs (LIKE docs INCLUDING ALL);
 //! ```
 //!
 //! A table `AS` a query gets its name when it is full; before that, and after an error, nobody sees it.
@@ -21,11 +23,13 @@ use triune_storage::catalog::{RelationEntry, RelationKind};
 use triune_storage::table::{ColumnDef, TableDef, TableOptions};
 
 use super::columns::{self, Constraints};
-use super::{show, types};
+use super::{like, show, types};
 use crate::commands::qualified;
 use crate::params::Params;
+use crate::parser::create_table::like_of;
 use crate::result::QueryResult;
 use crate::session::SessionCore;
+use crate::statement::LikeClause;
 use crate::{dml, transaction};
 
 const DONE: &str = "CREATE TABLE";
@@ -56,8 +60,9 @@ fn refuse_foreign(table: &ast::CreateTable) -> Result<()> {
 /// The definition that a statement describes; `query` are the columns of its query.
 async fn definition(
     core: &Arc<SessionCore>,
-    name: &str,
+    (schema, name): (&str, &str),
     table: &ast::CreateTable,
+    like: &[LikeClause],
     query: Option<&[FieldRef]>,
 ) -> Result<TableDef> {
     let mut def = TableDef {
@@ -78,7 +83,7 @@ async fn definition(
         query.is_some() && table.columns.iter().all(|c| matches!(c.data_type, ast::DataType::Unspecified));
     match query {
         Some(fields) if names_only => {
-            if !table.columns.is_empty() && table.columns.len() != fields.len() {
+            if table.columns.len() > fields.len() {
                 return Err(Error::invalid(format!(
                     "the table names {} columns, its query has {}",
                     table.columns.len(),
@@ -98,7 +103,19 @@ async fn definition(
         }
         _ => {
             for column in &table.columns {
-                columns::add(core, name, &mut def, column, &mut constraints).await?;
+                match like_of(column).and_then(|n| like.get(n)) {
+                    None => columns::add(core, name, &mut def, column, &mut constraints).await?,
+                    Some(clause) if column.options.is_empty() => {
+                        like::add(core, (schema, name), &mut def, clause, &mut constraints).await?;
+                    }
+                    Some(clause) => {
+                        return Err(Error::invalid(format!(
+                            "LIKE {} takes no constraints of a column",
+                            clause.source
+                        ))
+                        .at(clause.at));
+                    }
+                }
             }
         }
     }
@@ -134,6 +151,7 @@ pub(crate) async fn verify_rules(core: &Arc<SessionCore>, def: &TableDef, name: 
 pub(crate) async fn table(
     core: &Arc<SessionCore>,
     table: ast::CreateTable,
+    like: &[LikeClause],
     params: &Params,
 ) -> Result<QueryResult> {
     transaction::refuse_in_transaction(core, DONE)?;
@@ -160,7 +178,7 @@ pub(crate) async fn table(
         None => None,
     };
     let fields: Option<Vec<FieldRef>> = query.as_ref().map(|q| q.schema().fields().iter().cloned().collect());
-    let def = definition(core, &name, &table, fields.as_deref()).await?;
+    let def = definition(core, (&schema, &name), &table, like, fields.as_deref()).await?;
     let store = core.database().store();
     store.create_table(def.clone()).boxed().await?;
     let filled = match query {
@@ -253,6 +271,19 @@ async fn publish(
                 }
                 check_taken(name, taken, replace)?;
                 replaced = taken.table.as_ref().map(|t| t.id);
+            }
+            // The names were free when they were given; another session may have been faster.
+            let others = entry.relations.iter().filter(|(other, _)| *other != name);
+            for (other, relation) in others {
+                let clash = def.indexes().iter().find(|i| {
+                    i.name() == other || relation.table.as_ref().is_some_and(|t| t.index(i.name()).is_some())
+                });
+                if let Some(index) = clash {
+                    return Err(Error::new(
+                        ErrorKind::AlreadyExists,
+                        format!("\"{}\" exists already", index.name()),
+                    ));
+                }
             }
             let entry_of = RelationEntry {
                 kind: RelationKind::Table,

@@ -146,6 +146,10 @@ fn taken(catalog: &Catalog, schema: &str, name: &str) -> Option<Taken> {
     tables.flat_map(|t| t.indexes()).any(|i| i.name() == name).then_some(Taken::Index)
 }
 
+pub(super) fn is_taken(catalog: &Catalog, schema: &str, name: &str) -> bool {
+    taken(catalog, schema, name).is_some()
+}
+
 /// `docs_embedding_idx`, with a number where that is taken.
 fn free_name(catalog: &Catalog, schema: &str, stem: &str) -> String {
     let stem = stem.replace(':', "_");

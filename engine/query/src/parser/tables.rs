@@ -1,14 +1,12 @@
 //! What sqlparser does not read of our statements on tables.
 
-use datafusion::sql::sqlparser::ast::Ident;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
-use triune_common::{Error, ErrorKind, Result};
+use triune_common::Result;
 
-use super::{StatementParser, position};
+use super::StatementParser;
 use crate::dml::merge::NOTHING;
-use crate::prepass::versions;
 use crate::statement::Statement;
 
 impl StatementParser {
@@ -45,7 +43,6 @@ impl StatementParser {
                 let table = self.checked(|p| p.parse_object_name(false))?;
                 self.expect_word("TO")?;
                 let brackets = self.inner.consume_token(&Token::LParen);
-                let at = position(self.inner.peek_token_ref().span.start);
                 let is_version = self.consume_word("VERSION");
                 if !is_version && !self.consume_word("TIMESTAMP") {
                     return Err(self.unexpected("VERSION => n or TIMESTAMP => '…'"));
@@ -55,74 +52,17 @@ impl StatementParser {
                 if brackets {
                     self.checked(|p| p.expect_token(&Token::RParen))?;
                 }
-                let version = if is_version { versions::number(&value) } else { versions::timestamp(&value) };
-                Ok(Statement::Restore { table, version: version.map_err(|e| e.at(at))? })
+                Ok(Statement::Restore { table, version: value, is_number: is_version })
             }
         }
     }
 }
 
-fn keyword(token: &TokenWithSpan) -> Keyword {
+pub(super) fn keyword(token: &TokenWithSpan) -> Keyword {
     match &token.token {
         Token::Word(word) if word.quote_style.is_none() => word.keyword,
         _ => Keyword::NoKeyword,
     }
-}
-
-/// Cuts `CLUSTER BY (a, b)` out of a `CREATE TABLE`.
-pub(super) fn take_cluster_by(tokens: &mut Vec<TokenWithSpan>) -> Result<Option<Vec<Ident>>> {
-    let solid: Vec<usize> =
-        (0..tokens.len()).filter(|i| !matches!(tokens[*i].token, Token::Whitespace(_))).collect();
-    let word = |n: usize| solid.get(n).map_or(Keyword::NoKeyword, |i| keyword(&tokens[*i]));
-    let explain = usize::from(word(0) == Keyword::EXPLAIN);
-    if word(explain) != Keyword::CREATE {
-        return Ok(None);
-    }
-    let names_table = (explain + 1..explain + 4)
-        .take_while(|n| word(*n) != Keyword::NoKeyword)
-        .any(|n| word(n) == Keyword::TABLE);
-    if !names_table {
-        return Ok(None);
-    }
-    let mut depth = 0_usize;
-    let mut found = None;
-    for n in 0..solid.len() {
-        match &tokens[solid[n]].token {
-            Token::LParen => depth += 1,
-            Token::RParen => depth = depth.saturating_sub(1),
-            // What follows belongs to the query.
-            _ if depth == 0 && word(n) == Keyword::AS => break,
-            _ if depth == 0 && word(n) == Keyword::CLUSTER && word(n + 1) == Keyword::BY => {
-                found = Some(n);
-                break;
-            }
-            _ => {}
-        }
-    }
-    let Some(start) = found else { return Ok(None) };
-    let wrong = |n: usize| {
-        let at = solid.get(n).and_then(|i| position(tokens[*i].span.start));
-        Error::new(ErrorKind::Syntax, "CLUSTER BY takes columns in brackets: CLUSTER BY (a, b)").at(at)
-    };
-    if solid.get(start + 2).is_none_or(|i| tokens[*i].token != Token::LParen) {
-        return Err(wrong(start + 2));
-    }
-    let mut names = Vec::new();
-    let mut n = start + 3;
-    loop {
-        let Some(Token::Word(name)) = solid.get(n).map(|i| &tokens[*i].token) else { return Err(wrong(n)) };
-        let mut ident = name.clone().into_ident(tokens[solid[n]].span);
-        ident.span = tokens[solid[n]].span;
-        names.push(ident);
-        match solid.get(n + 1).map(|i| &tokens[*i].token) {
-            Some(Token::Comma) => n += 2,
-            Some(Token::RParen) => break,
-            _ => return Err(wrong(n + 1)),
-        }
-    }
-    let (from, to) = (solid[start], solid[n + 1]);
-    tokens.drain(from..=to);
-    Ok(Some(names))
 }
 
 /// Within MERGE, `THEN DO NOTHING` becomes an action on a column that no table has.

@@ -1,7 +1,8 @@
 //! Time travel: `FROM t AT (VERSION => 3)`, `AT (TIMESTAMP => '…')`, `AT (TAG => 'release')`.
 //!
 //! The version becomes part of the relation's name, `t@{version=3}`, so that the catalog, which is asked
-//! asynchronously, opens it. The relation keeps its old name as alias.
+//! asynchronously, opens it. The relation keeps its old name as alias. A time that has to be computed was computed
+//! before ([`crate::moments`]).
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
 use datafusion::sql::sqlparser::ast::{
@@ -13,7 +14,7 @@ use triune_lance::LanceVersion;
 
 use crate::parser::position;
 
-const ACCEPTED: &str =
+pub(crate) const ACCEPTED: &str =
     "write AT (VERSION => 3), AT (TIMESTAMP => '2026-01-31 12:00:00') or AT (TAG => 'name')";
 
 pub(super) fn rewrite(factor: &mut TableFactor) -> Result<()> {
@@ -94,6 +95,11 @@ fn literal_text(e: &Expr) -> Option<String> {
         Expr::TypedString(TypedString { value, .. }) => value.value.clone().into_string(),
         _ => None,
     }
+}
+
+/// Whether a time is there as text, and nothing has to be computed for it.
+pub(crate) fn is_written_out(e: &Expr) -> bool {
+    literal_text(e).is_some()
 }
 
 /// Without a zone, a time is UTC; a date is its first moment.

@@ -7,10 +7,11 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::Signature;
 
 use triune_storage::catalog::RelationKind;
-use triune_storage::table::{ColumnDef, TableDef};
+use triune_storage::table::{ColumnDef, Identity, TableDef};
 
 use super::SessionCore;
 use crate::catalog::DEFAULT_SCHEMA;
+use crate::ddl::columns::longest;
 use crate::ddl::show;
 use crate::types::sql_type_name;
 
@@ -42,6 +43,9 @@ pub struct ColumnInfo {
     pub nullable: bool,
     /// `GENERATED … AS IDENTITY`, or the DEFAULT as SQL.
     pub default: Option<String>,
+    pub identity: Option<Identity>,
+    /// The most characters that a `VARCHAR(n)` takes.
+    pub longest: Option<u64>,
     pub comment: Option<String>,
 }
 
@@ -122,6 +126,8 @@ fn of_definition(schema: &str, name: &str, def: &TableDef) -> TableInfo {
         data_type: sql_type_name(&c.field),
         nullable: c.field.is_nullable(),
         default: show::default_of(c),
+        identity: c.identity,
+        longest: longest(def, c.field.name()),
         comment: c.comment.clone(),
     };
     TableInfo {
@@ -140,6 +146,8 @@ fn columns(table: &dyn TableProvider) -> Vec<ColumnInfo> {
         data_type: sql_type_name(f),
         nullable: f.is_nullable(),
         default: None,
+        identity: None,
+        longest: None,
         comment: None,
     };
     table.schema().fields().iter().map(of).collect()
