@@ -366,6 +366,139 @@ fn changes_of_a_transaction_are_within_the_memory_limit() {
     });
 }
 
+/// Rows that a statement has found and not yet changed count too; what does not fit changes nothing.
+#[test]
+fn rows_of_a_statement_are_within_the_memory_limit() {
+    run(async {
+        let options = DatabaseOptions { memory_limit: Some(24 << 20), ..DatabaseOptions::default() };
+        let database = Database::open_with(None, options).await.unwrap();
+        let session = database.session();
+        run_all(
+            &session,
+            &["CREATE TABLE t (id BIGINT PRIMARY KEY, n BIGINT, s TEXT)", "CREATE TABLE few (id BIGINT)"],
+        )
+        .await;
+        const ROWS: i64 = 120_000;
+        for from in (0..ROWS).step_by(20_000) {
+            let to = from + 20_000;
+            let sql = format!("INSERT INTO t SELECT x, 0, repeat('a', 200) FROM range({from}, {to}) AS r(x)");
+            run_all(&session, &[&sql]).await;
+        }
+        let same = "SELECT count(*) * 1000 + sum(n) FROM t";
+        run_all(&session, &["BEGIN", "INSERT INTO t VALUES (-1, 0, 'own')"]).await;
+        // The rows' old texts alone are as many bytes as there are.
+        let too_many = [
+            "UPDATE t SET n = n + 1",
+            "DELETE FROM t RETURNING s",
+            "MERGE INTO t USING (SELECT id FROM t) AS s ON t.id = s.id WHEN MATCHED THEN UPDATE SET n = 1",
+        ];
+        for sql in too_many {
+            let error = rows(&session, sql).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Resources, "{sql}: {error}");
+            assert_eq!(number(&session, same).await, (ROWS + 1) * 1000, "{sql}");
+        }
+        let error = rows(&session, too_many[0]).await.unwrap_err();
+        assert!(error.to_string().contains("the rows of the statement need"), "{error}");
+        // What was reserved is free again, and the transaction goes on.
+        run_all(&session, &["UPDATE t SET n = n + 1 WHERE id < 20000", "COMMIT"]).await;
+        assert_eq!(number(&session, same).await, (ROWS + 1) * 1000 + 20_001);
+        // Which rows they are takes little.
+        run_all(&session, &["DELETE FROM t WHERE id >= 0"]).await;
+        assert_eq!(number(&session, "SELECT count(*) FROM t").await, 1);
+    });
+}
+
+/// Rows written out, as parameters, and one by one are the same rows.
+#[test]
+fn values_are_the_same_however_they_are_given() {
+    const TABLES: [&str; 4] = ["literals", "parameters", "singles", "planned"];
+    // What a cell says, and the parameter that says it.
+    let cells: [(&str, Option<ScalarValue>); 13] = [
+        ("1", Some(ScalarValue::Int64(Some(1)))),
+        ("-7", Some(ScalarValue::Int64(Some(-7)))),
+        ("2.5", Some(ScalarValue::Float64(Some(2.5)))),
+        ("'3'", Some(ScalarValue::Utf8(Some("3".to_owned())))),
+        ("'x''y'", Some(ScalarValue::Utf8(Some("x'y".to_owned())))),
+        ("NULL", Some(ScalarValue::Null)),
+        ("TRUE", Some(ScalarValue::Boolean(Some(true)))),
+        ("'2026-01-31 12:00:00'", Some(ScalarValue::Utf8(Some("2026-01-31 12:00:00".to_owned())))),
+        ("'[1, 2]'", Some(ScalarValue::Utf8(Some("[1, 2]".to_owned())))),
+        ("DEFAULT", None),
+        ("1 + 1", None),
+        ("lower('A')", None),
+        ("CAST('5' AS INT)", None),
+    ];
+    // Which cells a column takes.
+    let columns: [(&str, &[usize]); 7] = [
+        ("BIGINT DEFAULT 42", &[0, 1, 3, 5, 9, 10, 12]),
+        ("DOUBLE", &[0, 1, 2, 3, 5, 9, 10]),
+        ("DECIMAL(10, 2) DEFAULT 0.5", &[0, 1, 2, 3, 5, 9, 10]),
+        ("TEXT DEFAULT 'none'", &[3, 4, 5, 7, 9, 11]),
+        ("BOOLEAN", &[5, 6, 9]),
+        ("TIMESTAMP", &[5, 7, 9]),
+        ("VECTOR(2)", &[5, 8, 9]),
+    ];
+    run(async move {
+        let database = Database::open(None).await.unwrap();
+        let session = database.session();
+        let defined: Vec<String> =
+            columns.iter().enumerate().map(|(i, (of, _))| format!("c{i} {of}")).collect();
+        for table in TABLES {
+            let sql = format!("CREATE TABLE {table} (id BIGINT PRIMARY KEY, {})", defined.join(", "));
+            run_all(&session, &[&sql]).await;
+        }
+        let mut seed = 7_u64;
+        let mut random = move |below: usize| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            usize::try_from(seed >> 33).unwrap() % below
+        };
+        for round in 0..40_usize {
+            let simple = round % 2 == 0;
+            let count = 1 + random(9);
+            let (mut literals, mut parameters, mut given) = (Vec::new(), Vec::new(), Vec::new());
+            for row in 0..count {
+                let id = round * 100 + row;
+                let (mut written, mut numbered) = (vec![id.to_string()], Vec::new());
+                given.push(ScalarValue::Int64(Some(id.try_into().unwrap())));
+                numbered.push(format!("${}", given.len()));
+                for (_, takes) in &columns {
+                    let constants: Vec<usize> =
+                        takes.iter().copied().filter(|c| !simple || cells[*c].1.is_some()).collect();
+                    let (text, value) = &cells[constants[random(constants.len())]];
+                    written.push((*text).to_owned());
+                    match value {
+                        Some(value) => {
+                            given.push(value.clone());
+                            numbered.push(format!("${}", given.len()));
+                        }
+                        None => numbered.push((*text).to_owned()),
+                    }
+                }
+                literals.push(format!("({})", written.join(", ")));
+                parameters.push(format!("({})", numbered.join(", ")));
+            }
+            run_all(&session, &[&format!("INSERT INTO literals VALUES {}", literals.join(", "))]).await;
+            for row in &literals {
+                run_all(&session, &[&format!("INSERT INTO singles VALUES {row}")]).await;
+            }
+            let sql = format!("INSERT INTO parameters VALUES {}", parameters.join(", "));
+            let done = session.execute_with(&sql, &Params::Positional(given)).await;
+            done.unwrap_or_else(|e| panic!("{sql}: {e}"));
+            // A row with a term in each round is planned, together with the others.
+            let sql = format!("INSERT INTO planned VALUES {}", literals.join(", "));
+            run_all(&session, &[&sql.replacen('(', "(0 + ", 1)]).await;
+            for table in &TABLES[1..] {
+                let sql = format!(
+                    "SELECT count(*) FROM (SELECT * FROM literals EXCEPT SELECT * FROM {table} \
+                     UNION ALL SELECT * FROM {table} EXCEPT SELECT * FROM literals) AS d"
+                );
+                assert_eq!(number(&session, &sql).await, 0, "{table}: {}", literals.join(", "));
+            }
+        }
+        assert!(number(&session, "SELECT count(*) FROM literals").await > 100);
+    });
+}
+
 #[test]
 fn savepoints_of_all_kinds_of_statements_go_back() {
     run(async {

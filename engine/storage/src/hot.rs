@@ -43,7 +43,7 @@ use triune_common::{Error, Result};
 
 pub use exec::HotScanExec;
 pub use read::{HistoryRows, LiveRows, RowRef, VisibleBatch};
-pub(crate) use size::bytes_of_batch;
+pub use size::bytes_of_batch;
 
 use crate::hot::chunk::{
     CHUNK_BYTES, CHUNK_ROWS, Chunk, ChunkKeys, FIRST_CHUNK_ROWS, LARGE_BYTES, LARGE_ROWS, Pos, SMALL_PIECES,

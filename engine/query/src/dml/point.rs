@@ -12,6 +12,7 @@
 //!
 //! `INSERT … VALUES` of constants needs no planning either; that is [`super::insert`]'s own way.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -289,12 +290,12 @@ async fn select(target: &Target, keys: &Keys, columns: &[(usize, String)]) -> Re
 }
 
 /// The constants that SET assigns; `None` for a DEFAULT.
-fn constants(target: &Target, assigned: &[Assigned], params: &Params) -> Option<Vec<Option<Cell>>> {
+fn constants(target: &Target, assigned: &[Assigned], params: &Params) -> Option<Vec<Option<ScalarValue>>> {
     let cell = |one: &Assigned| match &one.value {
         Value::Default => Some(None),
         Value::Expr(expr) => match constant(expr, is_decimal(&target.column(one.place).field), params)? {
             Cell::Default => None,
-            value => Some(Some(value)),
+            Cell::Value(value) => Some(Some(value)),
         },
     };
     assigned.iter().map(cell).collect()
@@ -305,7 +306,7 @@ async fn set(
     target: &Target,
     keys: &Keys,
     assigned: &[Assigned],
-    cells: &[Option<Cell>],
+    cells: &[Option<ScalarValue>],
 ) -> Result<QueryResult> {
     const DONE: &str = "UPDATE";
     let row = target.transaction.get(target.id(), keys).boxed().await?;
@@ -319,7 +320,8 @@ async fn set(
             None => rows::default_values(core, target, &rules, one.place, 1)?,
             Some(cell) => {
                 let field = &target.column(one.place).field;
-                column(std::slice::from_ref(cell), field).map_err(|e| insert::in_row(e, false, 0))?.0
+                let cell = Some(Cow::Borrowed(cell));
+                column(std::slice::from_ref(&cell), field).map_err(|e| insert::in_row(e, false, 0))?.0
             }
         };
     }

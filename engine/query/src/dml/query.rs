@@ -11,12 +11,14 @@ use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Field, FieldRef, Schema};
 use datafusion::datasource::MemTable;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast::{
     self, Expr, Ident, ObjectName, Query, SelectItem, SetExpr, TableAlias, TableFactor, TableWithJoins,
     Value, ValueWithSpan, With,
 };
-use triune_common::{Error, Result};
+use triune_common::{Error, ErrorKind, Result};
+use triune_storage::hot::bytes_of_batch;
 
 use crate::params::Params;
 use crate::parser;
@@ -32,6 +34,8 @@ pub(super) struct Rows {
     /// What the planner knows of the columns, in the operators' types.
     pub(super) fields: Vec<FieldRef>,
     pub(super) batch: RecordBatch,
+    /// What the rows take of the memory pool, as long as they are there.
+    _memory: MemoryReservation,
 }
 
 pub(super) fn quoted(name: &str) -> Ident {
@@ -108,18 +112,42 @@ pub(crate) fn fields_of(plan: &LogicalPlan, schema: &Schema) -> Vec<FieldRef> {
     plan.schema().fields().iter().zip(schema.fields()).map(of).collect()
 }
 
-/// Runs a query to its end.
+/// Asks for memory before it is used.
+fn reserve(memory: &MemoryReservation, more: usize) -> Result<()> {
+    memory.try_grow(more).map_err(|e| {
+        let wanted = memory.size() + more;
+        Error::new(
+            ErrorKind::Resources,
+            format!("the rows of the statement need {wanted} bytes, more than there is memory for: {e}"),
+        )
+        .with_hint("change fewer rows at a time, or raise memory_limit")
+    })
+}
+
+/// Runs a query to its end. The rows are charged to the memory pool while they come, and again while they become one
+/// batch.
 pub(super) async fn collect(core: &Arc<SessionCore>, query: Query, params: &Params) -> Result<Rows> {
     let plan = plan(core, query, params).await?;
-    let result = core.start(&plan).await?;
+    let mut result = core.start(&plan).await?;
     let schema = result.schema();
     let fields = fields_of(&plan, &schema);
-    let batches = result.collect().await?;
+    let memory = MemoryConsumer::new("rows of a statement").register(&core.database().runtime().memory_pool);
+    let mut batches = Vec::new();
+    while let Some(batch) = result.next().await {
+        let batch = batch?;
+        reserve(&memory, bytes_of_batch(&batch))?;
+        batches.push(batch);
+    }
     let batch = match batches.as_slice() {
         [one] => one.clone(),
-        many => concat_batches(&schema, many)?,
+        many => {
+            reserve(&memory, memory.size())?;
+            concat_batches(&schema, many)?
+        }
     };
-    Ok(Rows { fields, batch })
+    drop(batches);
+    memory.resize(bytes_of_batch(&batch));
+    Ok(Rows { fields, batch, _memory: memory })
 }
 
 /// [`collect`] of a query over [`TARGET`], which nobody holds afterwards.

@@ -188,6 +188,21 @@ impl Target {
         items
     }
 
+    /// The same with NULL for what no key needs.
+    pub(super) fn key_items(&self) -> Vec<datafusion::sql::sqlparser::ast::SelectItem> {
+        let keys = self.key_places();
+        let mut items = self.old_items();
+        for (i, item) in items.iter_mut().take(self.def.columns.len()).enumerate() {
+            if !keys.contains(&i) {
+                *item = query::item(
+                    query::literal(datafusion::sql::sqlparser::ast::Value::Null),
+                    format!("@o{i}"),
+                );
+            }
+        }
+        items
+    }
+
     /// Which of the rows that [`Target::old_items`] selected are which: their keys.
     pub(super) fn old_keys(&self, batch: &RecordBatch) -> Result<Keys> {
         if self.def.has_rid() {

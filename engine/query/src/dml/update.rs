@@ -236,7 +236,9 @@ fn main_query(
     with: Option<&With>,
 ) -> Result<Query> {
     target.publish()?;
-    let mut items = target.old_items();
+    // A DELETE that returns nothing needs no more than to know which rows.
+    let keys_only = assigned.is_empty() && returning.is_none();
+    let mut items = if keys_only { target.key_items() } else { target.old_items() };
     for (i, one) in assigned.iter().enumerate() {
         if let Value::Expr(expr) = &one.value {
             items.push(query::item(expr.clone(), format!("@v{i}")));
@@ -359,8 +361,8 @@ pub(super) async fn delete(
     let fields: Vec<_> = extras.iter().map(|(f, _)| Arc::clone(f)).collect();
     let mut count = 0;
     if found.batch.num_rows() > 0 {
-        let old = target.old_rows(&found.batch)?;
         if let Some(returning) = &mut returning {
+            let old = target.old_rows(&found.batch)?;
             returning.add(&target, &Written { old: Some(&old), extras, ..Written::default() })?;
         }
         let keys = target.old_keys(&found.batch)?;

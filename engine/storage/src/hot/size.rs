@@ -9,7 +9,7 @@ use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::DataType;
 
 /// Bytes of all columns of the batch.
-pub(crate) fn bytes_of_batch(batch: &RecordBatch) -> usize {
+pub fn bytes_of_batch(batch: &RecordBatch) -> usize {
     batch.columns().iter().map(|c| bytes_of(c.as_ref())).sum()
 }
 
