@@ -24,6 +24,7 @@ use crate::params::Params;
 use crate::parser::{self, position};
 use crate::prepass::versions;
 use crate::session::SessionCore;
+use crate::visit;
 
 /// The version that an expression names in RESTORE, where `is_number` a number.
 pub(crate) async fn version(core: &Arc<SessionCore>, expr: &Expr, is_number: bool) -> Result<LanceVersion> {
@@ -40,7 +41,7 @@ pub(crate) async fn version(core: &Arc<SessionCore>, expr: &Expr, is_number: boo
 pub(crate) async fn settle<T: VisitMut>(core: &Arc<SessionCore>, tree: &mut T) -> Result<()> {
     let mut found = Vec::new();
     // A visitor that breaks nowhere.
-    let _ = tree.visit(&mut Moments(|expr: &mut Expr| found.push(expr.clone())));
+    let _ = visit::walk_mut(tree, &mut Moments(|expr: &mut Expr| found.push(expr.clone())));
     if found.is_empty() {
         return Ok(());
     }
@@ -49,11 +50,12 @@ pub(crate) async fn settle<T: VisitMut>(core: &Arc<SessionCore>, tree: &mut T) -
         let at = position(expr.span().start);
         computed.push_back(compute(core, &expr).await.map_err(|e| e.at(at))?);
     }
-    let _ = tree.visit(&mut Moments(|expr: &mut Expr| {
+    let replace = |expr: &mut Expr| {
         if let Some(value) = computed.pop_front() {
             *expr = value;
         }
-    }));
+    };
+    let _ = visit::walk_mut(tree, &mut Moments(replace));
     Ok(())
 }
 
@@ -61,9 +63,9 @@ pub(crate) async fn settle<T: VisitMut>(core: &Arc<SessionCore>, tree: &mut T) -
 struct Moments<F>(F);
 
 impl<F: FnMut(&mut Expr)> VisitorMut for Moments<F> {
-    type Break = ();
+    type Break = visit::Stop;
 
-    fn post_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
+    fn post_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<visit::Stop> {
         let TableFactor::Table { version: Some(version), .. } = factor else {
             return ControlFlow::Continue(());
         };
@@ -135,7 +137,7 @@ async fn compute(core: &Arc<SessionCore>, expr: &Expr) -> Result<Expr> {
 fn refuse(expr: &Expr) -> Result<()> {
     let mut sub_query = false;
     let mut parameter = None;
-    let _ = ast::visit_expressions(expr, |e| {
+    let _ = visit::expressions(expr, |e| {
         match e {
             Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => sub_query = true,
             Expr::Value(v) => {
