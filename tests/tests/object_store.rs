@@ -194,6 +194,24 @@ async fn a_local_log_that_is_not_here_is_missed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_meant_is_refused() {
+    let world = World::new();
+    let error = refused(with(world.options(), |o| o.read_only = true)).await;
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    for place in [None, world.machine.path().to_str()] {
+        for edit in [
+            (|o| o.elsewhere.wal = Some(WalKind::ObjectStore)) as fn(&mut DatabaseOptions),
+            |o| o.elsewhere.take_over = true,
+            |o| o.elsewhere.accept_lost_wal = true,
+        ] {
+            let error = Database::open_with(place, with(world.options(), edit)).await.expect_err("no bucket");
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+            assert!(error.message().contains("databases on object stores"), "{error}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn there_is_one_writer_and_it_can_be_replaced() {
     let world = World::new();
     let (first, second) = (machine(), machine());

@@ -117,7 +117,7 @@ impl Database {
     /// The same with limits and sources of one's own.
     #[boxed]
     pub async fn open_with(location: Option<&str>, options: DatabaseOptions) -> Result<Arc<Self>> {
-        let elsewhere = Elsewhere::of(location)?;
+        let elsewhere = Elsewhere::of(location, &options.elsewhere)?;
         // Whoever blocks until a file is there must not hold up the thread that receives it.
         let io = match &elsewhere {
             Some(elsewhere) => Some(elsewhere.io().handle().clone()),
@@ -142,6 +142,10 @@ impl Database {
             }
         };
         let catalog = Arc::new(catalog_store.load().await?);
+        if remote.is_some() && options.read_only && catalog.version == 0 {
+            return Err(Error::not_found(format!("there is no database at {location}"))
+                .with_hint("without --readonly it would be made"));
+        }
         let runtime = build_runtime(&options, &stores)?;
         // Boxed: the futures below this are nested deeper than the compiler follows from a caller's.
         let store = open_store(&location, &catalog, &lance, remote, &options).boxed().await?;

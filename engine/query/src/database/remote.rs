@@ -35,6 +35,24 @@ pub struct ElsewhereOptions {
     pub lease: Duration,
 }
 
+impl ElsewhereOptions {
+    /// Of a folder or of memory, none of this can be asked.
+    fn refuse(&self) -> Result<()> {
+        let wanted = [
+            ("where it logs its commits", self.wal.is_some()),
+            ("taking it over", self.take_over),
+            ("giving up a lost log", self.accept_lost_wal),
+        ];
+        match wanted.iter().find(|(_, asked)| *asked) {
+            Some((what, _)) => Err(Error::invalid(format!(
+                "{what} is a question for databases on object stores"
+            ))
+            .with_hint("a database in a folder logs beside its tables, and its lock ends with its process")),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Default for ElsewhereOptions {
     fn default() -> Self {
         Self { wal: None, folder: None, take_over: false, accept_lost_wal: false, lease: LEASE }
@@ -56,11 +74,13 @@ pub(super) struct Opened {
 
 impl Elsewhere {
     /// `None` for folders and memory.
-    pub(super) fn of(location: Option<&str>) -> Result<Option<Self>> {
-        let Some(text) = location.filter(|l| *l != IN_MEMORY && !l.is_empty()) else { return Ok(None) };
+    pub(super) fn of(location: Option<&str>, options: &ElsewhereOptions) -> Result<Option<Self>> {
+        let Some(text) = location.filter(|l| *l != IN_MEMORY && !l.is_empty()) else {
+            return options.refuse().map(|()| None);
+        };
         let url = parse_location(text)?;
         if !is_remote(&url) {
-            return Ok(None);
+            return options.refuse().map(|()| None);
         }
         if matches!(url.scheme(), "http" | "https") {
             return Err(Error::unsupported(format!(
