@@ -26,7 +26,9 @@
 //! type, NULL query, query or condition that depends on an outer query, a table that has `_distance`.
 
 mod bind;
-mod search;
+pub(crate) mod search;
+
+use std::sync::Arc;
 
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
@@ -35,6 +37,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, Projection, SubqueryAlias};
 use datafusion::optimizer::analyzer::AnalyzerRule;
 use triune_common::Error;
 
+use crate::lateral;
 use crate::marker::{is_marker, marker_args};
 use crate::node::VectorSearchNode;
 
@@ -54,9 +57,10 @@ impl AnalyzerRule for VectorSearchAnalyzerRule {
     }
 
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
-        if !has_marker(&plan)? {
+        if !has_marker(&plan)? && !has_lateral(&plan)? {
             return Ok(plan);
         }
+        let plan = lateral::rewrite::without_idle_marks(plan)?;
         let plan = plan.transform_up_with_subqueries(rewrite)?.data;
         if has_marker(&plan)? {
             return Err(DataFusionError::from(
@@ -64,6 +68,7 @@ impl AnalyzerRule for VectorSearchAnalyzerRule {
                     .with_hint("write FROM vector_search(table, column, query)"),
             ));
         }
+        lateral::rewrite::refuse_leftovers(&plan)?;
         Ok(plan)
     }
 }
@@ -75,6 +80,7 @@ fn rewrite(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
         }
         LogicalPlan::SubqueryAlias(alias) => adopt_alias(alias),
         LogicalPlan::Filter(filter) => bind::bind(filter),
+        LogicalPlan::Join(join) => lateral::rewrite::join(join),
         other => Ok(Transformed::no(other)),
     }
 }
@@ -82,7 +88,12 @@ fn rewrite(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
 /// Moves an alias, with the column names it may give, below the search that it names.
 fn adopt_alias(alias: SubqueryAlias) -> Result<Transformed<LogicalPlan>> {
     let unchanged = |alias| Ok(Transformed::no(LogicalPlan::SubqueryAlias(alias)));
-    let (search, names) = match alias.input.as_ref() {
+    // The alias goes below the mark of a lateral sub-query as well.
+    let (input, lateral) = match alias.input.as_ref() {
+        LogicalPlan::Subquery(s) => (s.subquery.as_ref(), Some(s)),
+        input => (input, None),
+    };
+    let (search, names) = match input {
         // `AS v(a, b, d)`: the planner renames with a projection below the alias.
         LogicalPlan::Projection(p) => match (VectorSearchNode::find(&p.input), plain_names(p)) {
             (Some(search), Some(names)) => (search, Some(names)),
@@ -94,7 +105,11 @@ fn adopt_alias(alias: SubqueryAlias) -> Result<Transformed<LogicalPlan>> {
         },
     };
     let new = search::renamed(search, alias.alias.clone(), names)?;
-    Ok(Transformed::yes(new.into_plan()))
+    let new = new.into_plan();
+    Ok(Transformed::yes(match lateral {
+        Some(lateral) => LogicalPlan::Subquery(lateral.with_plan(Arc::new(new))),
+        None => new,
+    }))
 }
 
 /// The names that a projection gives to exactly the columns of its input, in their order.
@@ -115,6 +130,16 @@ fn plain_names(projection: &Projection) -> Option<Vec<String>> {
             _ => None,
         })
         .collect()
+}
+
+/// Whether a sub-query in a FROM depends on its neighbours.
+fn has_lateral(plan: &LogicalPlan) -> Result<bool> {
+    let mut found = false;
+    plan.apply_with_subqueries(|node| {
+        found |= matches!(node, LogicalPlan::Subquery(_));
+        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    Ok(found)
 }
 
 fn has_marker(plan: &LogicalPlan) -> Result<bool> {

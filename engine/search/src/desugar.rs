@@ -10,7 +10,7 @@
 //! |---|---|---|
 //! | `table` (1st) | a name, `'file.parquet'`, or a sub-query in parentheses | an error |
 //! | `column` (2nd) | a column's name, bare or as a string | an error |
-//! | `query` (3rd) | any constant expression, `$1`, or a scalar sub-query that does not depend on other rows | an error |
+//! | `query` (3rd) | any constant expression, `$1`, a column of what stands before in `FROM` (see [`crate::lateral`]), or a scalar sub-query that does not depend on other rows | an error |
 //! | `k` (4th or named) | a whole number from 1 to 1,000,000, or a constant expression | 10 |
 //! | `metric` | `'cosine'`, `'l2'`, `'dot'`, `'l1'`; `'hamming'`, `'jaccard'` for bits | cosine, or hamming for bits |
 //! | `where` | a condition over the table's columns | every row |
@@ -62,8 +62,10 @@ pub fn desugar_table_factor(factor: &mut TableFactor) -> Result<bool> {
         at: None,
     });
     let args = SearchArgs::parse(call.args, place)?;
+    // Table functions may refer to what stands before them in FROM, whether LATERAL is written or not.
+    let lateral = call.lateral || args.may_depend;
     let subquery = Box::new(subquery_of(args)?);
-    *factor = TableFactor::Derived { lateral: false, subquery, alias: Some(alias), sample: None };
+    *factor = TableFactor::Derived { lateral, subquery, alias: Some(alias), sample: None };
     Ok(true)
 }
 
@@ -73,6 +75,7 @@ struct Call {
     place: Option<Position>,
     args: Vec<FunctionArg>,
     alias: Option<TableAlias>,
+    lateral: bool,
 }
 
 fn call_of(factor: &mut TableFactor) -> Result<Option<Call>> {
@@ -96,15 +99,15 @@ fn call_of(factor: &mut TableFactor) -> Result<Option<Call>> {
                 }
             }
             let args = std::mem::take(&mut args.args);
-            Ok(Some(Call { span, place, args, alias: alias.take() }))
+            Ok(Some(Call { span, place, args, alias: alias.take(), lateral: false }))
         }
-        TableFactor::Function { name, args, alias, with_ordinality, .. } if is_search(name) => {
+        TableFactor::Function { lateral, name, args, alias, with_ordinality, .. } if is_search(name) => {
             let span = name.span();
             let place = position_of(span);
             if *with_ordinality {
                 return Err(Error::unsupported(format!("{NAME} does not take WITH ORDINALITY")).at(place));
             }
-            Ok(Some(Call { span, place, args: std::mem::take(args), alias: alias.take() }))
+            Ok(Some(Call { span, place, args: std::mem::take(args), alias: alias.take(), lateral: *lateral }))
         }
         _ => Ok(None),
     }

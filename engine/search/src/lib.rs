@@ -54,6 +54,7 @@ pub mod analyzer;
 pub mod desugar;
 pub mod fuse;
 pub mod late;
+pub mod lateral;
 pub mod marker;
 pub mod narrow;
 pub mod node;

@@ -3,6 +3,7 @@
 //! | rows searched | plan |
 //! |---|---|
 //! | a table whose column has an index for the metric, `exact` not asked for | `IndexSearchExec`, see [`crate::access`] |
+//! | the same for each row of another relation | `LateralTopKExec` |
 //! | anything else | a partial and a final `VectorTopKExec`: every row is compared |
 
 use std::sync::Arc;
@@ -16,6 +17,8 @@ use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 use triune_common::Error;
 
 use crate::access::{IndexSearchExec, Way, way_of};
+use crate::lateral::exec::LateralSearch;
+use crate::lateral::{LateralSearchNode, LateralTopKExec};
 use crate::node::VectorSearchNode;
 use crate::settings::{SEARCH_MODE, SearchMode};
 use crate::topk::{QuerySource, VectorTopKExec};
@@ -40,6 +43,9 @@ impl ExtensionPlanner for VectorSearchPlanner {
         physical_inputs: &[Arc<dyn ExecutionPlan>],
         state: &SessionState,
     ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+        if let Some(search) = node.as_any().downcast_ref::<LateralSearchNode>() {
+            return plan_lateral(planner, search, physical_inputs, state).map(Some);
+        }
         let Some(search) = node.as_any().downcast_ref::<VectorSearchNode>() else { return Ok(None) };
         let [input] = physical_inputs else {
             return Err(Error::internal("a search was planned without its input").into());
@@ -74,4 +80,30 @@ impl ExtensionPlanner for VectorSearchPlanner {
             Way::Exact { why: None } => exact("exact".to_owned()).map(Some),
         }
     }
+}
+
+fn plan_lateral(
+    planner: &dyn PhysicalPlanner,
+    search: &LateralSearchNode,
+    inputs: &[Arc<dyn ExecutionPlan>],
+    state: &SessionState,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let [left, right] = inputs else {
+        return Err(Error::internal("searches per row were planned without their inputs").into());
+    };
+    let both = search.left().schema().join(search.right().schema())?;
+    let schema = search.schema_ref();
+    let names = search.own_columns().map(|i| schema.field(i).name().clone());
+    let search = LateralSearch {
+        column: planner.create_physical_expr(search.column(), search.right().schema(), state)?,
+        query: planner.create_physical_expr(search.query(), search.left().schema(), state)?,
+        filter: match search.filter() {
+            Some(filter) => Some(planner.create_physical_expr(filter, &both, state)?),
+            None => None,
+        },
+        spec: search.spec().clone(),
+        output: search.output_indices()?,
+        names,
+    };
+    Ok(Arc::new(LateralTopKExec::try_new(Arc::clone(left), Arc::clone(right), search)?))
 }

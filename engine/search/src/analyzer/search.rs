@@ -176,7 +176,7 @@ fn metric_of(options: &SearchOptions, ty: VectorType, column: &Column) -> triune
         .at(options.places.metric))
 }
 
-fn k_of(expr: &Expr) -> triune_common::Result<usize> {
+pub(crate) fn k_of(expr: &Expr) -> triune_common::Result<usize> {
     let value = match without_alias(expr.clone()) {
         Expr::Literal(value, _) => value,
         Expr::Placeholder(p) => {
@@ -215,7 +215,6 @@ fn query_of(query: Expr, column: &Column, ty: VectorType, schema: &DFSchema) -> 
         use datafusion::common::tree_node::TreeNodeRecursion::{Continue, Stop};
         let outer = match e {
             Expr::Column(c) => Some(c.to_string()),
-            Expr::OuterReferenceColumn(_, c) => Some(c.to_string()),
             Expr::ScalarSubquery(s) => s.outer_ref_columns.first().map(ToString::to_string),
             _ => None,
         };

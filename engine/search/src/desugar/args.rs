@@ -28,6 +28,8 @@ pub(super) struct SearchArgs {
     pub(super) k: Expr,
     pub(super) filter: Option<Expr>,
     pub(super) options: SearchOptions,
+    /// Whether the query or the condition may name columns of what stands before in FROM.
+    pub(super) may_depend: bool,
 }
 
 /// One argument as it was written.
@@ -60,6 +62,9 @@ impl SearchArgs {
         options.places.metric = metric.as_ref().and_then(|g| g.place);
 
         check::query(&query.expr, query.place)?;
+        let filter = take("where").map(|g| g.expr);
+        let may_depend =
+            check::names_columns(&query.expr) || filter.as_ref().is_some_and(check::names_relations);
         if let Some(g) = metric {
             options.metric = Some(metric_of(&g)?);
         }
@@ -80,8 +85,9 @@ impl SearchArgs {
                 Some(g) => check::k(g.expr, g.place)?,
                 None => Expr::Value(Value::Number(DEFAULT_K.to_string(), false).with_empty_span()),
             },
-            filter: take("where").map(|g| g.expr),
+            filter,
             options,
+            may_depend,
         })
     }
 }

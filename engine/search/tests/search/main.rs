@@ -10,6 +10,8 @@ mod lance;
 #[cfg(test)]
 mod late;
 #[cfg(test)]
+mod lateral;
+#[cfg(test)]
 mod plans;
 #[cfg(test)]
 mod property;
