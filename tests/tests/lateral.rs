@@ -124,6 +124,9 @@ fn statement(rng: &mut ChaCha8Rng) -> Statement {
     };
     let condition = rng.random_range(0..CONDITIONS.len());
     let text = CONDITIONS[condition].0;
+    if rng.random_bool(0.2) {
+        return nearest(rng, metric, operator);
+    }
     let plain = rng.random_bool(0.5);
     let k = if plain { [0, 1, 2, 5, 1000] } else { [1, 1, 2, 5, 1000] }[rng.random_range(0..5)];
     let skip = if plain && rng.random_bool(0.3) { rng.random_range(0..4) } else { 0 };
@@ -176,16 +179,62 @@ fn statement(rng: &mut ChaCha8Rng) -> Statement {
     Statement { sql, left_join, metric, condition, k, skip, missing: plain, below, only_even, same_table }
 }
 
+/// Spark's join, which takes the searched rows as they are.
+fn nearest(rng: &mut ChaCha8Rng, metric: &'static str, operator: &str) -> Statement {
+    let (condition, right) = if rng.random_bool(0.5) {
+        (0, "docs".to_owned())
+    } else {
+        (8, format!("(SELECT * FROM docs d WHERE {})", CONDITIONS[8].0))
+    };
+    let left_join = rng.random_bool(0.5);
+    let join = match left_join {
+        true => ["LEFT JOIN", "LEFT OUTER JOIN"][rng.random_range(0..2)],
+        false => ["JOIN", "INNER JOIN"][rng.random_range(0..2)],
+    };
+    let same_table = rng.random_bool(0.3);
+    let queries = if same_table { "docs" } else { "queries" };
+    let k = [1, 1, 3, 100][rng.random_range(0..4)];
+    let number = if k == 1 && rng.random_bool(0.5) { String::new() } else { format!("{k} ") };
+    let how = ["APPROX", "EXACT", "approx"][rng.random_range(0..3)];
+    let by = match metric {
+        "dot" if rng.random_bool(0.5) => "SIMILARITY inner_product(v.e, q.e)".to_owned(),
+        _ => format!("DISTANCE q.e {operator} v.e"),
+    };
+    let below = rng.random_bool(0.3).then(|| f64::from(rng.random_range(0..20_u8)) / 8.0 + 0.003);
+    let above = below.map_or_else(String::new, |x| format!(" WHERE v.e {operator} q.e < {x:?}"));
+    let found = |what: &str| format!("CASE WHEN v.id IS NOT NULL THEN {what} END");
+    let sql = format!(
+        "SELECT q.id, v.id AS vid, v.e {operator} q.e AS dist, {} AS one, {} AS qts, q.ts FROM {queries} AS q \
+         {join} {right} AS v {how} NEAREST {number}BY {by}{above} ORDER BY 1, 3 NULLS LAST",
+        found("1"),
+        found("q.ts")
+    );
+    Statement {
+        sql,
+        left_join,
+        metric,
+        condition,
+        k,
+        skip: 0,
+        missing: false,
+        below,
+        only_even: false,
+        same_table,
+    }
+}
+
 /// `(row's id, distance)` for one row of the left side; `None` where there was no row.
 type Found = Option<(i64, Option<f32>)>;
 
 async fn check(session: &Session, statement: &Statement, docs: &[Row], queries: &[Row]) {
     let sql = &statement.sql;
+    let mut total = 0;
     let mut found: std::collections::BTreeMap<i64, Vec<Found>> = std::collections::BTreeMap::new();
     for batch in rows(session, sql).await {
         let ints: Vec<_> =
             [0, 1, 3, 4, 5].iter().map(|i| batch.column(*i).as_primitive::<Int64Type>()).collect();
         let distance = batch.column(2).as_primitive::<Float32Type>();
+        total += i64::try_from(batch.num_rows()).unwrap();
         for i in 0..batch.num_rows() {
             let row = ints[1]
                 .is_valid(i)
@@ -196,6 +245,10 @@ async fn check(session: &Session, statement: &Statement, docs: &[Row], queries: 
             found.entry(ints[0].value(i)).or_default().push(row);
         }
     }
+    // The same rows, none of their columns.
+    let from = &sql[sql.find(" FROM ").unwrap()..sql.rfind(" ORDER BY ").unwrap()];
+    let counted = rows(session, &format!("SELECT count(*){from}")).await;
+    assert_eq!(counted[0].column(0).as_primitive::<Int64Type>().value(0), total, "{sql}");
     let queries = if statement.same_table { docs } else { queries };
     for q in queries {
         let found = found.remove(&q.id).unwrap_or_default();

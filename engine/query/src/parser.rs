@@ -10,6 +10,7 @@
 mod copy;
 mod external;
 mod indexes;
+mod nearest;
 mod secret;
 mod tables;
 
@@ -101,6 +102,7 @@ impl StatementParser {
         tables::spell_do_nothing(&mut tokens);
         tables::order_identity_options(&mut tokens);
         tables::spell_structs(&mut tokens);
+        nearest::spell(&mut tokens);
         let inner =
             Parser::new(&DIALECT).with_tokens_with_locations(tokens).with_recursion_limit(NESTING_LIMIT);
         Ok(Self { inner, cluster_by })

@@ -6,6 +6,7 @@
 //! | `x::UUID`, `CAST(x AS JSON)` | `to_uuid(x)`, `to_json_text(x)` |
 //! | `FROM t AT (VERSION => 3)` | the relation `t@{version=3}` under the alias `t` |
 //! | `FROM vector_search(t, …)` | a derived table with a marker (see `triune_search::desugar`) |
+//! | `q JOIN d APPROX NEAREST 5 BY DISTANCE …` | a lateral join with a search (see `triune_search::desugar_nearest`) |
 //! | `time_bucket('1 day', ts, origin => …)` | the same call by position |
 //! | `FROM t TABLESAMPLE BERNOULLI (10)` | `FROM (SELECT * FROM t WHERE random() < 0.1) AS t` |
 //! | `(SELECT a + 1)` in an expression | `(a + 1)` ([`subqueries`]) |
@@ -75,13 +76,27 @@ impl VisitorMut for Prepass<'_> {
     }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Self::Break> {
-        step(refuse::select(select).map(|()| drop(self.names.rewrite(select, false))))
+        step(
+            select
+                .from
+                .iter_mut()
+                .try_for_each(triune_search::desugar_nearest)
+                .and_then(|()| refuse::select(select))
+                .map(|()| drop(self.names.rewrite(select, false))),
+        )
     }
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Self::Break> {
         information::rewrite(factor);
+        let within = match factor {
+            TableFactor::NestedJoin { table_with_joins, .. } => {
+                triune_search::desugar_nearest(table_with_joins)
+            }
+            _ => Ok(()),
+        };
         step(
-            sample::rewrite(factor)
+            within
+                .and_then(|()| sample::rewrite(factor))
                 .and_then(|()| triune_search::desugar_table_factor(factor))
                 .and_then(|_| versions::rewrite(factor))
                 .and_then(|()| refuse::table_factor(factor)),

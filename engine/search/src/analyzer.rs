@@ -63,6 +63,7 @@ impl AnalyzerRule for VectorSearchAnalyzerRule {
         let plan = lateral::rewrite::without_idle_marks(plan)?;
         let plan = plan.transform_up_with_subqueries(rewrite)?.data;
         if has_marker(&plan)? {
+            lateral::rewrite::refuse_nearest(&plan)?;
             return Err(DataFusionError::from(
                 Error::invalid("__vector_search is not a function of its own")
                     .with_hint("write FROM vector_search(table, column, query)"),

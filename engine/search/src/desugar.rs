@@ -23,6 +23,7 @@
 
 mod args;
 mod check;
+mod nearest;
 #[cfg(test)]
 mod tests;
 
@@ -38,6 +39,8 @@ use triune_common::{Error, Position, Result};
 use crate::marker::MARKER_NAME;
 use args::SearchArgs;
 pub(crate) use check::wrong_k;
+pub(crate) use nearest::NEAREST_KEY;
+pub use nearest::{NEAREST, desugar_nearest};
 
 /// The name that users write in `FROM`.
 pub const NAME: &str = "vector_search";

@@ -73,7 +73,7 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_planner::ExtensionPlanner;
 
 pub use analyzer::VectorSearchAnalyzerRule;
-pub use desugar::desugar_table_factor;
+pub use desugar::{NEAREST, desugar_nearest, desugar_table_factor};
 pub use fuse::FuseSearchFilterRule;
 pub use late::LateColumnsRule;
 pub use marker::marker_function;

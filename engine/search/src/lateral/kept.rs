@@ -10,7 +10,7 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
-use arrow::array::{RecordBatch, UInt32Array};
+use arrow::array::{RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::{interleave_record_batch, take_record_batch};
 use datafusion::common::Result;
 use datafusion::execution::memory_pool::MemoryReservation;
@@ -210,7 +210,7 @@ impl Kept {
             return Ok(());
         }
         self.reservation.try_grow(crate::topk::bytes_of_rows(batch, rows.len()))?;
-        let kept = crate::topk::own_text(take_record_batch(batch, &UInt32Array::from(rows))?)?;
+        let kept = picked(batch, rows)?;
         self.stored_rows += kept.num_rows();
         self.stored_bytes += kept.get_array_memory_size();
         self.store.push(kept);
@@ -236,7 +236,10 @@ impl Kept {
         self.account(live.len() * (per_row + 24))?;
         let places: Vec<_> = live.iter().map(|(b, r)| (*b as usize, *r as usize)).collect();
         let store: Vec<&RecordBatch> = self.store.iter().collect();
-        let together = crate::topk::own_text(interleave_record_batch(&store, &places)?)?;
+        let together = match store.first() {
+            Some(first) if first.num_columns() == 0 => without_columns(first, places.len())?,
+            _ => crate::topk::own_text(interleave_record_batch(&store, &places)?)?,
+        };
         for heap in &mut self.heaps {
             let mut entries = std::mem::take(heap).into_vec();
             for entry in &mut entries {
@@ -251,6 +254,19 @@ impl Kept {
         self.store = vec![together];
         self.account(0)
     }
+}
+
+fn picked(batch: &RecordBatch, rows: Vec<u32>) -> Result<RecordBatch> {
+    if batch.num_columns() == 0 {
+        return without_columns(batch, rows.len());
+    }
+    crate::topk::own_text(take_record_batch(batch, &UInt32Array::from(rows))?)
+}
+
+/// `count(*)` asks for rows and for no column.
+fn without_columns(batch: &RecordBatch, rows: usize) -> Result<RecordBatch> {
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    Ok(RecordBatch::try_new_with_options(batch.schema(), Vec::new(), &options)?)
 }
 
 /// The rows `skip..` of one query among several partitions: partition and entry, nearest first.

@@ -22,6 +22,7 @@ use triune_vector::similarity_call;
 use super::node::{FOUND, LateralSearchNode, LateralSpec, Order, Parts};
 use crate::MAX_K;
 use crate::analyzer::search::k_of;
+use crate::marker::nearest_key;
 use crate::node::{VectorSearchNode, without_alias};
 use crate::vectors::{distance_of, same_vectors, to_vector, vector_type};
 
@@ -252,10 +253,13 @@ fn sorted(keys: &[datafusion::logical_expr::SortExpr], input: &LogicalPlan) -> R
         outs = outs.iter().map(|e| over(e, &p.schema, &below)).collect::<Result<_>>()?;
         base = &p.input;
     }
-    let call = without_alias(call);
+    let (call, downwards, is_nearest) = match nearest_key(&call) {
+        Some((by, is_similarity)) => (without_alias(by.clone()), is_similarity, true),
+        None => (without_alias(call), !key.asc, false),
+    };
     let (metric, column, query, is_distance) = match (distance_of(&call), similarity_call(&call)) {
-        (Some(d), _) if key.asc => (d.metric, d.column, d.query, true),
-        (None, Some(d)) if !key.asc => (d.metric, d.column, d.query, false),
+        (Some(d), _) if !downwards => (d.metric, d.column, d.query, true),
+        (None, Some(d)) if downwards => (d.metric, d.column, d.query, false),
         _ => return Ok(None),
     };
     let (schema, Expr::Column(name)) = (base.schema(), column) else { return Ok(None) };
@@ -300,7 +304,11 @@ fn sorted(keys: &[datafusion::logical_expr::SortExpr], input: &LogicalPlan) -> R
         column: column.clone(),
         query,
         metric,
-        order: if key.asc { Order::Ascending { nulls_first } } else { Order::Descending { nulls_first } },
+        order: match (is_nearest, downwards) {
+            (true, _) => Order::Nearest,
+            (false, false) => Order::Ascending { nulls_first },
+            (false, true) => Order::Descending { nulls_first },
+        },
         k: None,
         skip: 0,
         distance,
@@ -621,6 +629,28 @@ fn outer_of_expr(
     Ok(())
 }
 
+/// Says what `NEAREST … BY` takes where one was not understood.
+pub(crate) fn refuse_nearest(plan: &LogicalPlan) -> Result<()> {
+    plan.apply_with_subqueries(|node| match node {
+        LogicalPlan::Sort(sort) => match sort.expr.iter().find_map(|key| nearest_key(&key.expr)) {
+            Some((_, is_similarity)) => {
+                let word = if is_similarity { "SIMILARITY" } else { "DISTANCE" };
+                Err(unsupported(
+                    format!("NEAREST … BY {word} is not supported with this expression"),
+                    if is_similarity {
+                        "cosine_similarity or inner_product of a vector column of the joined table and a vector of what stands before it is accepted"
+                    } else {
+                        "a distance between a vector column of the joined table and a vector of what stands before it is accepted: q.vec <=> d.embedding"
+                    },
+                ))
+            }
+            None => Ok(TreeNodeRecursion::Continue),
+        },
+        _ => Ok(TreeNodeRecursion::Continue),
+    })?;
+    Ok(())
+}
+
 /// Refuses what is left over: searches that depend on rows, and correlated limits, which DataFusion cannot run.
 pub(crate) fn refuse_leftovers(plan: &LogicalPlan) -> Result<()> {
     plan.apply_with_subqueries(|node| {
@@ -652,7 +682,7 @@ pub(crate) fn refuse_leftovers(plan: &LogicalPlan) -> Result<()> {
             && s.subquery.exists(|n| Ok(matches!(n, LogicalPlan::Limit(_)) && depends(n)?))?
         {
             return Err(unsupported(
-                "LATERAL with LIMIT is supported for searches only: ORDER BY distance between a vector column and a vector of the left side, LIMIT k",
+                "a LIMIT in a sub-query that depends on other rows is supported for searches behind LATERAL only: ORDER BY distance between a vector column and a vector of the left side, LIMIT k",
                 "ORDER BY d.embedding <=> q.vec LIMIT 5 has one sort key, ascending for distances and DESC for similarities",
             ));
         }
