@@ -103,6 +103,7 @@ impl StatementParser {
         tables::order_identity_options(&mut tokens);
         tables::spell_structs(&mut tokens);
         nearest::spell(&mut tokens);
+        nearest::spell_per(&mut tokens);
         let inner =
             Parser::new(&DIALECT).with_tokens_with_locations(tokens).with_recursion_limit(NESTING_LIMIT);
         Ok(Self { inner, cluster_by })

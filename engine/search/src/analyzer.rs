@@ -60,7 +60,7 @@ impl AnalyzerRule for VectorSearchAnalyzerRule {
         if !has_marker(&plan)? && !has_lateral(&plan)? {
             return Ok(plan);
         }
-        let plan = lateral::rewrite::without_idle_marks(plan)?;
+        let plan = lateral::outer::without_idle_marks(plan)?;
         let plan = plan.transform_up_with_subqueries(rewrite)?.data;
         if has_marker(&plan)? {
             lateral::rewrite::refuse_nearest(&plan)?;

@@ -17,6 +17,8 @@
 //! | `nprobes` | how many partitions of an index are read, at least 1 | the index decides |
 //! | `refine_factor` | how many times `k` candidates are compared by their full vectors, at least 1 | the index decides |
 //! | `exact` | `true`: use no index | `false` |
+//! | `per` | a column, or several in parentheses: `k` rows for each of their values; also `k => 3 PER lang` | one group |
+//! | `diversity` | from 0 to 1: how much the rows are to differ from each other, see [`crate::diverse`] | 0 |
 //!
 //! Arguments are named with `=>` or `:=`. Every mistake is an error that carries the argument's place.
 //! The alias is kept with its column names; without one the relation is called `vector_search`.

@@ -37,8 +37,9 @@
 //! further out than the left side, and correlated sub-queries within the conditions, are refused.
 
 pub mod exec;
-mod kept;
+pub(crate) mod kept;
 pub mod node;
+pub(crate) mod outer;
 pub(crate) mod rewrite;
 
 pub use exec::LateralTopKExec;

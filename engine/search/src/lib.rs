@@ -52,7 +52,9 @@
 mod access;
 pub mod analyzer;
 pub mod desugar;
+pub mod diverse;
 pub mod fuse;
+pub mod grouped;
 pub mod late;
 pub mod lateral;
 pub mod marker;

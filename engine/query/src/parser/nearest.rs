@@ -16,6 +16,36 @@ fn word(token: &Token, words: &[&'static str]) -> Option<&'static str> {
     found.copied().filter(|_| word.quote_style.is_none())
 }
 
+/// `vector_search(…, k => 3 PER lang)`: the last words become an argument of their own, `k => 3, per => lang`. A name
+/// between a number and a bracket or comma stands nowhere else in a statement.
+pub(super) fn spell_per(tokens: &mut Vec<TokenWithSpan>) {
+    if !tokens.iter().any(|t| word(&t.token, &["vector_search"]).is_some()) {
+        return;
+    }
+    let solid: Vec<usize> =
+        (0..tokens.len()).filter(|i| !matches!(tokens[*i].token, Token::Whitespace(_))).collect();
+    let token = |n: usize| solid.get(n).map(|i| &tokens[*i].token);
+    let mut found = Vec::new();
+    for (n, at) in solid.iter().enumerate().skip(1) {
+        let after_number = matches!(token(n - 1), Some(Token::Number(..) | Token::Placeholder(_)));
+        let is_per = token(n).is_some_and(|t| word(t, &["per"]).is_some());
+        let names = match token(n + 1) {
+            Some(Token::Word(_)) => matches!(token(n + 2), Some(Token::Comma | Token::RParen)),
+            Some(Token::LParen) => true,
+            _ => false,
+        };
+        if after_number && is_per && names {
+            found.push(*at);
+        }
+    }
+    for at in found.into_iter().rev() {
+        let span = tokens[at].span;
+        let name = Word { value: "per".to_owned(), quote_style: None, keyword: Keyword::NoKeyword };
+        let new = [Token::Comma, Token::Word(name), Token::RArrow];
+        tokens.splice(at..=at, new.into_iter().map(|token| TokenWithSpan { token, span }));
+    }
+}
+
 /// Replaces the clauses, however many there are. The number of rows is a number or a parameter, or left out.
 pub(super) fn spell(tokens: &mut Vec<TokenWithSpan>) {
     if !tokens.iter().any(|t| word(&t.token, &["nearest"]).is_some()) {

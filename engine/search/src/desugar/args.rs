@@ -7,11 +7,22 @@ use triune_common::{Error, Position, Result, names::did_you_mean};
 use triune_vector::kernels::Metric;
 
 use super::{NAME, check, position_of};
-use crate::spec::SearchOptions;
+use crate::spec::{Diversity, SearchOptions};
 
 /// The names of the arguments; the first four may be given by place.
-const ARGUMENTS: [&str; 9] =
-    ["table", "column", "query", "k", "metric", "where", "nprobes", "refine_factor", "exact"];
+const ARGUMENTS: [&str; 11] = [
+    "table",
+    "column",
+    "query",
+    "k",
+    "metric",
+    "where",
+    "nprobes",
+    "refine_factor",
+    "exact",
+    "per",
+    "diversity",
+];
 const BY_PLACE: usize = 4;
 const DEFAULT_K: u64 = 10;
 
@@ -76,6 +87,17 @@ impl SearchArgs {
         }
         if let Some(g) = take("exact") {
             options.exact = truth_of("exact", &g)?;
+        }
+        if let Some(g) = take("per") {
+            options.per = names_of(g)?;
+        }
+        if let Some(g) = take("diversity") {
+            options.diversity = Some(diversity_of(&g)?);
+        }
+        if let (false, Some(_)) = (options.per.is_empty(), options.diversity) {
+            return Err(
+                Error::unsupported(format!("{NAME} does not take per and diversity together")).at(call)
+            );
         }
         Ok(Self {
             table,
@@ -284,6 +306,39 @@ fn count_of(name: &str, given: &Given) -> Result<u32> {
     parsed.filter(|n| *n > 0).ok_or_else(|| {
         Error::invalid(format!("{name} => {} is not accepted", given.expr))
             .with_hint("a whole number of at least 1 is")
+            .at(given.place)
+    })
+}
+
+/// `per => lang`, `per => (lang, year)`.
+fn names_of(given: Given) -> Result<Vec<String>> {
+    let exprs = match given.expr {
+        Expr::Tuple(exprs) => exprs,
+        Expr::Nested(expr) => vec![*expr],
+        expr => vec![expr],
+    };
+    exprs
+        .into_iter()
+        .map(|expr| match expr {
+            Expr::Identifier(ident) => Ok(normal(&ident)),
+            Expr::CompoundIdentifier(idents) if !idents.is_empty() => {
+                Ok(idents.last().map(normal).unwrap_or_default())
+            }
+            other => Err(Error::invalid(format!("per => {other} is not accepted"))
+                .with_hint("the name of a column, or several in parentheses, is")
+                .at(given.place)),
+        })
+        .collect()
+}
+
+fn diversity_of(given: &Given) -> Result<Diversity> {
+    let parsed = match &given.expr {
+        Expr::Value(ValueWithSpan { value: Value::Number(digits, _), .. }) => digits.parse::<f64>().ok(),
+        _ => None,
+    };
+    parsed.and_then(Diversity::new).ok_or_else(|| {
+        Error::invalid(format!("diversity => {} is not accepted", given.expr))
+            .with_hint("a number from 0 to 1 is")
             .at(given.place)
     })
 }

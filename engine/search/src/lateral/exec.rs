@@ -503,7 +503,7 @@ async fn scan(
 }
 
 /// Lets other tasks of the thread run, and this one be cancelled.
-async fn give_way() {
+pub(crate) async fn give_way() {
     let mut first = true;
     futures::future::poll_fn(|context| {
         if std::mem::take(&mut first) {

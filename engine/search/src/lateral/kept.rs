@@ -22,14 +22,14 @@ const LEAST_DEAD_ROWS: usize = 16 * 1024;
 
 /// A kept row. The greatest entry is the first to go.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Entry {
-    pub(super) class: u8,
-    pub(super) distance: f32,
-    pub(super) is_null: bool,
+pub(crate) struct Entry {
+    pub(crate) class: u8,
+    pub(crate) distance: f32,
+    pub(crate) is_null: bool,
     /// Numbers the rows of a partition: among equals the earliest stays.
     arrival: u64,
-    pub(super) batch: u32,
-    pub(super) row: u32,
+    pub(crate) batch: u32,
+    pub(crate) row: u32,
 }
 
 impl Entry {
@@ -60,13 +60,13 @@ impl Ord for Entry {
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(crate) struct Kept {
     k: usize,
     order: Order,
-    pub(super) heaps: Vec<BinaryHeap<Entry>>,
+    pub(crate) heaps: Vec<BinaryHeap<Entry>>,
     /// The distance that a row must be below to be kept by a query; NaN while every row may be.
     below: Vec<f32>,
-    pub(super) store: Vec<RecordBatch>,
+    pub(crate) store: Vec<RecordBatch>,
     stored_rows: usize,
     stored_bytes: usize,
     entries: usize,
@@ -79,7 +79,7 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    pub(super) fn new(queries: usize, k: usize, order: Order, reservation: MemoryReservation) -> Self {
+    pub(crate) fn new(queries: usize, k: usize, order: Order, reservation: MemoryReservation) -> Self {
         Self {
             k,
             order,
@@ -97,11 +97,19 @@ impl Kept {
         }
     }
 
-    pub(super) fn reserved(&self) -> usize {
+    /// Adds a query to those of before; returns its number.
+    pub(crate) fn add_query(&mut self) -> usize {
+        self.heaps.push(BinaryHeap::new());
+        self.below.push(f32::NAN);
+        self.is_taker.push(false);
+        self.heaps.len() - 1
+    }
+
+    pub(crate) fn reserved(&self) -> usize {
         self.reservation.size()
     }
 
-    pub(super) fn begin(&mut self, rows: usize) {
+    pub(crate) fn begin(&mut self, rows: usize) {
         self.taken.clear();
         self.taken.resize(rows, false);
     }
@@ -109,7 +117,7 @@ impl Kept {
     /// Considers rows for a query: `distances[i]` is that of row `rows(i)` of the batch at hand. Rows that are
     /// NULL are left out here.
     #[inline]
-    pub(super) fn offer(
+    pub(crate) fn offer(
         &mut self,
         query: usize,
         distances: &[f32],
@@ -131,7 +139,7 @@ impl Kept {
     }
 
     /// Considers one row for a query; `None` is a row whose vector is NULL.
-    pub(super) fn push(&mut self, query: usize, row: usize, distance: Option<f32>) {
+    pub(crate) fn push(&mut self, query: usize, row: usize, distance: Option<f32>) {
         let is_nan = distance.is_some_and(f32::is_nan);
         let Some(class) = self.order.class(distance.is_none(), is_nan) else { return };
         let entry = Entry {
@@ -177,7 +185,7 @@ impl Kept {
     ///
     /// # Errors
     /// `ResourcesExhausted` if the memory for them is refused.
-    pub(super) fn end(&mut self, batch: &RecordBatch) -> Result<()> {
+    pub(crate) fn end(&mut self, batch: &RecordBatch) -> Result<()> {
         self.seen += self.taken.len() as u64;
         if self.takers.is_empty() {
             return Ok(());
@@ -270,7 +278,7 @@ fn without_columns(batch: &RecordBatch, rows: usize) -> Result<RecordBatch> {
 }
 
 /// The rows `skip..` of one query among several partitions: partition and entry, nearest first.
-pub(super) fn merged(parts: &mut [Kept], query: usize, k: usize, skip: usize) -> Vec<(usize, Entry)> {
+pub(crate) fn merged(parts: &mut [Kept], query: usize, k: usize, skip: usize) -> Vec<(usize, Entry)> {
     let mut all: Vec<(usize, Entry)> = Vec::new();
     for (part, kept) in parts.iter_mut().enumerate() {
         all.extend(std::mem::take(&mut kept.heaps[query]).into_iter().map(|e| (part, e)));

@@ -5,6 +5,7 @@
 mod answers;
 #[cfg(test)]
 mod errors;
+mod groups;
 #[cfg(test)]
 mod lance;
 #[cfg(test)]
