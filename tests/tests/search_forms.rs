@@ -243,3 +243,60 @@ fn groups_and_differing_rows_are_those_of_a_loop_over_all_rows() {
         }
     });
 }
+
+/// Columns `VECTOR(n)[]` through memory, log and disk.
+#[test]
+fn late_interaction_orders_as_a_loop_does() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let mut rng = ChaCha8Rng::seed_from_u64(5);
+        let mut table: Vec<(i64, Option<Vec<Vector>>)> = Vec::new();
+        let list = |vectors: &[Vector]| {
+            let each: Vec<String> = vectors.iter().map(|v| format!("{}::VECTOR(3)", text(*v))).collect();
+            format!("[{}]", each.join(", "))
+        };
+        for round in 0..3 {
+            // Opened again, so that rows come from the log or from disk.
+            let session = open(folder.path()).await.session();
+            rows(&session, "CREATE TABLE IF NOT EXISTS m (id BIGINT PRIMARY KEY, tokens VECTOR(3)[])").await;
+            for _ in 0..12 {
+                let id = i64::try_from(table.len()).unwrap();
+                let tokens = (rng.random_range(0..6) > 0)
+                    .then(|| (0..rng.random_range(1..5)).map(|_| vector(&mut rng)).collect::<Vec<_>>());
+                let value = tokens.as_deref().map_or_else(|| "NULL".to_owned(), list);
+                rows(&session, &format!("INSERT INTO m VALUES ({id}, {value})")).await;
+                table.push((id, tokens));
+            }
+            if round == 1 {
+                rows(&session, "CHECKPOINT").await;
+            }
+            for k in [1, 5, 100] {
+                let query: Vec<Vector> = (0..3).map(|_| vector(&mut rng)).collect();
+                let dot = |a: &Vector, b: &Vector| {
+                    a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>()
+                };
+                let mut wanted: Vec<(i64, f64)> = table
+                    .iter()
+                    .filter_map(|(id, tokens)| {
+                        let tokens = tokens.as_ref()?;
+                        let best = |q| tokens.iter().map(|t| dot(t, q)).fold(f64::NEG_INFINITY, f64::max);
+                        Some((*id, query.iter().map(best).sum()))
+                    })
+                    .collect();
+                wanted.sort_by(|a, b| b.1.total_cmp(&a.1));
+                wanted.truncate(k);
+                let sql = format!(
+                    "SELECT id, max_sim(tokens, {}) AS s FROM m WHERE tokens IS NOT NULL ORDER BY s DESC LIMIT {k}",
+                    list(&query)
+                );
+                let got = found(&session, &sql).await;
+                let same = got.len() == wanted.len()
+                    && got
+                        .iter()
+                        .zip(&wanted)
+                        .all(|(g, w)| g.0 == w.0 && (f64::from(g.1) - w.1).abs() < 1e-5);
+                assert!(same, "{sql}\nfound  {got:?}\nwanted {wanted:?}");
+            }
+        }
+    });
+}
