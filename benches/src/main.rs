@@ -6,6 +6,7 @@
 //! triune-bench run     /big/folder --runs 7              Triune alone, for work on it
 //! triune-bench compare /big/folder --python PATH         beside DuckDB and DataFusion as it comes
 //! triune-bench process /big/folder                       cold start, peak memory
+//! triune-bench lateral /big/folder                       searches per row beside single ones
 //! triune-bench htap    /scratch/folder --python PATH     transactions and analysis beside PostgreSQL, SQLite, DuckDB
 //! ```
 //!
@@ -21,6 +22,7 @@ mod compare;
 mod data;
 mod engines;
 mod htap;
+mod lateral;
 mod machine;
 mod process;
 mod statements;
@@ -90,6 +92,15 @@ enum Command {
     },
     /// Transactions and analysis on one table, beside PostgreSQL, SQLite and DuckDB.
     Htap(htap::Options),
+    /// Searches for each of many rows by one statement, and by one statement each.
+    Lateral {
+        folder: PathBuf,
+        #[arg(long, default_value_t = 10_000)]
+        queries: u32,
+        /// How many single searches are timed.
+        #[arg(long, default_value_t = 50)]
+        singles: u32,
+    },
     /// Starts processes: time of a cold `SELECT 1`, peak memory of statements.
     Process {
         folder: PathBuf,
@@ -105,7 +116,7 @@ fn main() -> Result<()> {
     let command = Arguments::parse().command;
     let threads = match &command {
         Command::Run { threads, .. } | Command::Compare { threads, .. } => *threads,
-        Command::Data { .. } | Command::Process { .. } | Command::Htap(_) => None,
+        Command::Data { .. } | Command::Process { .. } | Command::Htap(_) | Command::Lateral { .. } => None,
     };
     let threads = threads.unwrap_or_else(machine::cores).max(1);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -143,6 +154,12 @@ async fn dispatch(command: Command, threads: usize) -> Result<()> {
                 true => Ok(()),
                 false => Err(Error::data("the engines' answers differ, see the table")),
             }
+        }
+        Command::Lateral { folder, queries, singles } => {
+            let mut figures = Box::pin(lateral::run(&folder, queries, singles)).await?;
+            figures["machine"] = machine::described(threads);
+            println!("{figures}");
+            Ok(())
         }
         Command::Htap(_) => Err(Error::internal("run on the main thread")),
         Command::Process { folder, runs, triune } => {

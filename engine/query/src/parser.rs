@@ -11,6 +11,7 @@ mod copy;
 pub(crate) mod create_table;
 mod external;
 mod indexes;
+mod nearest;
 mod secret;
 mod tables;
 
@@ -102,6 +103,8 @@ impl StatementParser {
         tables::spell_do_nothing(&mut tokens);
         tables::order_identity_options(&mut tokens);
         tables::spell_structs(&mut tokens);
+        nearest::spell(&mut tokens);
+        nearest::spell_per(&mut tokens);
         let inner =
             Parser::new(&DIALECT).with_tokens_with_locations(tokens).with_recursion_limit(NESTING_LIMIT);
         Ok(Self { inner, clauses })

@@ -6,6 +6,7 @@
 //! | `x::UUID`, `CAST(x AS JSON)` | `to_uuid(x)`, `to_json_text(x)` |
 //! | `FROM t AT (VERSION => 3)` | the relation `t@{version=3}` under the alias `t` |
 //! | `FROM vector_search(t, …)` | a derived table with a marker (see `triune_search::desugar`) |
+//! | `q JOIN d APPROX NEAREST 5 BY DISTANCE …` | a lateral join with a search (see `triune_search::desugar_nearest`) |
 //! | `FROM hybrid_search(t, …)`, `rrf(…)` | a derived table over searches, with a marker (`triune_search::fusion`) |
 //! | `time_bucket('1 day', ts, origin => …)` | the same call by position |
 //! | `snippet(body, 'words', open => '[')` | the same call with one argument for all that have names |
@@ -77,13 +78,27 @@ impl VisitorMut for Prepass<'_> {
     }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Self::Break> {
-        step(refuse::select(select).map(|()| drop(self.names.rewrite(select, false))))
+        step(
+            select
+                .from
+                .iter_mut()
+                .try_for_each(triune_search::desugar_nearest)
+                .and_then(|()| refuse::select(select))
+                .map(|()| drop(self.names.rewrite(select, false))),
+        )
     }
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Self::Break> {
         information::rewrite(factor);
+        let within = match factor {
+            TableFactor::NestedJoin { table_with_joins, .. } => {
+                triune_search::desugar_nearest(table_with_joins)
+            }
+            _ => Ok(()),
+        };
         step(
-            sample::rewrite(factor)
+            within
+                .and_then(|()| sample::rewrite(factor))
                 .and_then(|()| triune_search::desugar_table_factor(factor))
                 .and_then(|_| versions::rewrite(factor))
                 .and_then(|()| refuse::table_factor(factor)),

@@ -28,6 +28,8 @@
 mod bind;
 pub(crate) mod search;
 
+use std::sync::Arc;
+
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, Result};
@@ -36,6 +38,7 @@ use datafusion::optimizer::analyzer::AnalyzerRule;
 use triune_common::Error;
 
 use crate::fusion::rewrite::{renamed, rows_of};
+use crate::lateral;
 use crate::marker::{is_marker, marker_args};
 use crate::{fusion, text};
 
@@ -55,16 +58,19 @@ impl AnalyzerRule for VectorSearchAnalyzerRule {
     }
 
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
-        if !has_marker(&plan)? {
+        if !has_marker(&plan)? && !has_lateral(&plan)? {
             return Ok(plan);
         }
+        let plan = lateral::outer::without_idle_marks(plan)?;
         let plan = plan.transform_up_with_subqueries(rewrite)?.data;
         if has_marker(&plan)? {
+            lateral::rewrite::refuse_nearest(&plan)?;
             return Err(DataFusionError::from(
                 Error::invalid("__vector_search, __text_search and __fusion are not functions of their own")
                     .with_hint("write FROM vector_search(table, column, query) or text_search(table, query)"),
             ));
         }
+        lateral::rewrite::refuse_leftovers(&plan)?;
         Ok(plan)
     }
 }
@@ -82,6 +88,7 @@ fn rewrite(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
         }
         LogicalPlan::SubqueryAlias(alias) => adopt_alias(alias),
         LogicalPlan::Filter(filter) => bind::bind(filter),
+        LogicalPlan::Join(join) => lateral::rewrite::join(join),
         other => Ok(Transformed::no(other)),
     }
 }
@@ -89,18 +96,27 @@ fn rewrite(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
 /// Moves an alias, with the column names it may give, below the search that it names.
 fn adopt_alias(alias: SubqueryAlias) -> Result<Transformed<LogicalPlan>> {
     let unchanged = |alias| Ok(Transformed::no(LogicalPlan::SubqueryAlias(alias)));
-    let (search, names) = match alias.input.as_ref() {
+    // The alias goes below the mark of a lateral sub-query as well.
+    let (input, lateral) = match alias.input.as_ref() {
+        LogicalPlan::Subquery(s) => (&s.subquery, Some(s)),
+        _ => (&alias.input, None),
+    };
+    let (search, names) = match input.as_ref() {
         // `AS v(a, b, d)`: the planner renames with a projection below the alias.
         LogicalPlan::Projection(p) => match plain_names(p) {
             Some(names) => (&p.input, Some(names)),
             None => return unchanged(alias),
         },
-        _ => (&alias.input, None),
+        _ => (input, None),
     };
     if rows_of(search).is_none() {
         return unchanged(alias);
     }
-    renamed(search, &alias.alias, names).map(Transformed::yes)
+    let new = renamed(search, &alias.alias, names)?;
+    Ok(Transformed::yes(match lateral {
+        Some(lateral) => LogicalPlan::Subquery(lateral.with_plan(Arc::new(new))),
+        None => new,
+    }))
 }
 
 /// The names that a projection gives to exactly the columns of its input, in their order.
@@ -121,6 +137,16 @@ fn plain_names(projection: &Projection) -> Option<Vec<String>> {
             _ => None,
         })
         .collect()
+}
+
+/// Whether a sub-query in a FROM depends on its neighbours.
+fn has_lateral(plan: &LogicalPlan) -> Result<bool> {
+    let mut found = false;
+    plan.apply_with_subqueries(|node| {
+        found |= matches!(node, LogicalPlan::Subquery(_));
+        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    Ok(found)
 }
 
 fn has_marker(plan: &LogicalPlan) -> Result<bool> {

@@ -10,13 +10,15 @@
 //! |---|---|---|
 //! | `table` (1st) | a name, `'file.parquet'`, or a sub-query in parentheses | an error |
 //! | `column` (2nd) | a column's name, bare or as a string | the only vector column of the table |
-//! | `query` (3rd) | any constant expression, `$1`, or a scalar sub-query that does not depend on other rows | an error |
+//! | `query` (3rd) | any constant expression, `$1`, a column of what stands before in `FROM` (see [`crate::lateral`]), or a scalar sub-query that does not depend on other rows | an error |
 //! | `k` (4th or named) | a whole number from 1 to 1,000,000, or a constant expression | 10 |
 //! | `metric` | `'cosine'`, `'l2'`, `'dot'`, `'l1'`; `'hamming'`, `'jaccard'` for bits | cosine, or hamming for bits |
 //! | `where` | a condition over the table's columns | every row |
 //! | `nprobes` | how many partitions of an index are read, at least 1 | the index decides |
 //! | `refine_factor` | how many times `k` candidates are compared by their full vectors, at least 1 | the index decides |
 //! | `exact` | `true`: use no index | `false` |
+//! | `per` | a column, or several in parentheses: `k` rows for each of their values; also `k => 3 PER lang` | one group |
+//! | `diversity` | from 0 to 1: how much the rows are to differ from each other, see [`crate::diverse`] | 0 |
 //!
 //! Arguments are named with `=>` or `:=`. Every mistake is an error that carries the argument's place.
 //! The alias is kept with its column names; without one the relation is called `vector_search`.
@@ -24,6 +26,7 @@
 pub(crate) mod args;
 pub(crate) mod check;
 pub(crate) mod named;
+mod nearest;
 #[cfg(test)]
 mod tests;
 
@@ -39,6 +42,8 @@ use triune_common::{Error, Position, Result};
 use crate::marker::MARKER_NAME;
 use args::SearchArgs;
 pub(crate) use check::wrong_k;
+pub(crate) use nearest::NEAREST_KEY;
+pub use nearest::{NEAREST, desugar_nearest};
 
 /// The name that users write in `FROM`.
 pub const NAME: &str = "vector_search";
@@ -65,8 +70,10 @@ pub fn desugar_table_factor(factor: &mut TableFactor) -> Result<bool> {
         at: None,
     });
     let args = SearchArgs::parse(call.args, place)?;
+    // Table functions may refer to what stands before them in FROM, whether LATERAL is written or not.
+    let lateral = call.lateral || args.may_depend;
     let subquery = Box::new(subquery_of(args)?);
-    *factor = TableFactor::Derived { lateral: false, subquery, alias: Some(alias), sample: None };
+    *factor = TableFactor::Derived { lateral, subquery, alias: Some(alias), sample: None };
     Ok(true)
 }
 
@@ -76,6 +83,7 @@ pub(crate) struct Call {
     pub(crate) place: Option<Position>,
     pub(crate) args: Vec<FunctionArg>,
     pub(crate) alias: Option<TableAlias>,
+    pub(crate) lateral: bool,
 }
 
 pub(crate) fn call_of(factor: &mut TableFactor, function: &str) -> Result<Option<Call>> {
@@ -99,15 +107,17 @@ pub(crate) fn call_of(factor: &mut TableFactor, function: &str) -> Result<Option
                 }
             }
             let args = std::mem::take(&mut args.args);
-            Ok(Some(Call { span, place, args, alias: alias.take() }))
+            Ok(Some(Call { span, place, args, alias: alias.take(), lateral: false }))
         }
-        TableFactor::Function { name, args, alias, with_ordinality, .. } if is_call(name, function) => {
+        TableFactor::Function { lateral, name, args, alias, with_ordinality, .. }
+            if is_call(name, function) =>
+        {
             let span = name.span();
             let place = position_of(span);
             if *with_ordinality {
                 return Err(Error::unsupported(format!("{function} does not take WITH ORDINALITY")).at(place));
             }
-            Ok(Some(Call { span, place, args: std::mem::take(args), alias: alias.take() }))
+            Ok(Some(Call { span, place, args: std::mem::take(args), alias: alias.take(), lateral: *lateral }))
         }
         _ => Ok(None),
     }

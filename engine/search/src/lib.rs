@@ -52,10 +52,13 @@
 mod access;
 pub mod analyzer;
 pub mod desugar;
+pub mod diverse;
 pub mod fuse;
 pub mod fusion;
+pub mod grouped;
 pub mod key_join;
 pub mod late;
+pub mod lateral;
 pub mod marker;
 pub mod narrow;
 pub mod node;
@@ -77,7 +80,7 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_planner::ExtensionPlanner;
 
 pub use analyzer::VectorSearchAnalyzerRule;
-pub use desugar::{desugar_table_factor, is_of_search};
+pub use desugar::{NEAREST, desugar_nearest, desugar_table_factor, is_of_search};
 pub use fuse::FuseSearchFilterRule;
 pub use key_join::KeyJoinSearchRule;
 pub use late::LateColumnsRule;

@@ -14,6 +14,8 @@ use datafusion::logical_expr::{
 };
 use triune_common::Error;
 
+use crate::desugar::NEAREST_KEY;
+
 /// The marker's name; users write `vector_search(…)` in `FROM`.
 pub const MARKER_NAME: &str = "__vector_search";
 
@@ -69,6 +71,16 @@ pub(crate) fn marker_args(expr: &Expr) -> Option<&[Expr]> {
         Expr::ScalarFunction(call) if is_marker(call.func.as_ref()) => Some(&call.args),
         _ => None,
     }
+}
+
+/// The expression of `NEAREST … BY` if `expr` is the sort key that stands for one, and whether it is a similarity.
+pub(crate) fn nearest_key(expr: &Expr) -> Option<(&Expr, bool)> {
+    let [kind, key, what, _] = marker_args(expr)? else { return None };
+    let text = |expr: &Expr, wanted: &str| match expr {
+        Expr::Literal(value, _) => value.try_as_str().flatten() == Some(wanted),
+        _ => false,
+    };
+    text(kind, NEAREST_KEY).then(|| (key, text(what, "similarity")))
 }
 
 /// Whether a function is the marker, told by its type.

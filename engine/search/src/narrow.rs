@@ -26,6 +26,7 @@ use datafusion::common::{DFSchema, Result};
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan};
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
+use crate::lateral::LateralSearchNode;
 use crate::node::VectorSearchNode;
 
 /// See the module.
@@ -88,7 +89,7 @@ fn below(plan: &LogicalPlan) -> Option<&Arc<LogicalPlan>> {
 fn leads_to_search(mut plan: &LogicalPlan) -> bool {
     loop {
         if matches!(plan, LogicalPlan::Extension(_)) {
-            return VectorSearchNode::find(plan).is_some();
+            return VectorSearchNode::find(plan).is_some() || LateralSearchNode::find(plan).is_some();
         }
         match below(plan) {
             Some(input) => plan = input,
@@ -100,6 +101,14 @@ fn leads_to_search(mut plan: &LogicalPlan) -> bool {
 /// Rebuilds the way down to the search if the search gives out more than `needed`.
 fn narrow(plan: &LogicalPlan, mut needed: BTreeSet<usize>) -> Result<Option<LogicalPlan>> {
     if matches!(plan, LogicalPlan::Extension(_)) {
+        if let Some(search) = LateralSearchNode::find(plan) {
+            needed.extend(search.own_columns());
+            if needed.len() == search.schema_ref().fields().len() {
+                return Ok(None);
+            }
+            let node = Arc::new(search.narrowed(&needed.into_iter().collect::<Vec<_>>())?);
+            return Ok(Some(LogicalPlan::Extension(Extension { node })));
+        }
         let Some(search) = VectorSearchNode::find(plan) else { return Ok(None) };
         needed.insert(search.distance_index());
         if needed.len() == search.distance_index() + 1 {

@@ -36,6 +36,8 @@ pub struct VectorSearchNode {
     input: Arc<LogicalPlan>,
     column: Expr,
     query: Expr,
+    /// Columns of the input; each combination of their values has k rows of its own.
+    per: Vec<Expr>,
     spec: SearchSpec,
     /// The relation and the name that the distance goes by.
     distance: (Option<TableReference>, String),
@@ -57,7 +59,39 @@ impl VectorSearchNode {
         distance: (Option<TableReference>, String),
     ) -> Result<Self> {
         let schema = schema_of(&input, None, &distance, spec.missing)?;
-        Ok(Self { input, column, query, spec, distance, output: None, schema })
+        Ok(Self { input, column, query, per: Vec::new(), spec, distance, output: None, schema })
+    }
+
+    /// The same search with k rows for each combination of values of some of the input's columns.
+    #[must_use]
+    pub fn with_per(self, per: Vec<Expr>) -> Self {
+        Self { per, ..self }
+    }
+
+    /// The columns whose values make groups.
+    pub fn per(&self) -> &[Expr] {
+        &self.per
+    }
+
+    /// The nearest `k` of the same rows as far as they are asked for, without regard to what they have in common.
+    pub(crate) fn of_candidates(&self, k: usize, column: &Column) -> Result<Self> {
+        let spec = SearchSpec { k, diversity: None, ..self.spec.clone() };
+        let mut output = self.output.clone();
+        if let Some(output) = &mut output
+            && !output.contains(column)
+        {
+            // In the input's order, as all searches have them.
+            let place = self.input.schema().index_of_column(column)?;
+            let mut at = output.len();
+            for (i, other) in output.iter().enumerate().rev() {
+                if self.input.schema().index_of_column(other)? > place {
+                    at = i;
+                }
+            }
+            output.insert(at, column.clone());
+        }
+        let schema = schema_of(&self.input, output.as_deref(), &self.distance, self.spec.missing)?;
+        Ok(Self { output, schema, spec, ..self.clone() })
     }
 
     /// The rows that are searched.
@@ -140,7 +174,8 @@ impl VectorSearchNode {
     /// fetch is how every rule, DataFusion's and others', learns that filters must not pass: an extension
     /// node cannot say so for filters without columns (`random() < 0.5`).
     pub fn into_plan(self) -> LogicalPlan {
-        let fetch = Some(self.spec.k);
+        // Of groups nobody knows how many there are.
+        let fetch = Some(if self.per.is_empty() { self.spec.k } else { ALL_GROUPS });
         let expr = vec![Expr::Column(self.distance_column()).sort(true, false)];
         let search = LogicalPlan::Extension(Extension { node: Arc::new(self) });
         LogicalPlan::Sort(Sort { expr, input: Arc::new(search), fetch })
@@ -161,6 +196,9 @@ impl VectorSearchNode {
         }
     }
 }
+
+/// More rows than a search finds.
+const ALL_GROUPS: usize = u32::MAX as usize;
 
 /// The type of the distance: NULL only where rows without a distance are kept.
 pub(crate) fn distance_field(name: &str, missing: Missing) -> Field {
@@ -215,6 +253,7 @@ impl Hash for VectorSearchNode {
         self.input.hash(state);
         self.column.hash(state);
         self.query.hash(state);
+        self.per.hash(state);
         self.spec.hash(state);
         self.distance.hash(state);
         self.output.hash(state);
@@ -261,7 +300,7 @@ impl UserDefinedLogicalNodeCore for VectorSearchNode {
     }
 
     fn expressions(&self) -> Vec<Expr> {
-        vec![self.column.clone(), self.query.clone()]
+        [self.column.clone(), self.query.clone()].into_iter().chain(self.per.iter().cloned()).collect()
     }
 
     // `prevent_predicate_push_down_columns` keeps its default, all columns, and
@@ -284,6 +323,13 @@ impl UserDefinedLogicalNodeCore for VectorSearchNode {
         if self.spec.exact {
             write!(f, ", exact=true")?;
         }
+        if !self.per.is_empty() {
+            let names: Vec<_> = self.per.iter().map(ToString::to_string).collect();
+            write!(f, ", per=[{}]", names.join(", "))?;
+        }
+        if let Some(diversity) = self.spec.diversity {
+            write!(f, ", diversity={}", diversity.share())?;
+        }
         if self.spec.missing == Missing::Last {
             write!(f, ", rows without distance last")?;
         }
@@ -303,10 +349,12 @@ impl UserDefinedLogicalNodeCore for VectorSearchNode {
         // Rules that keep names wrap what they rewrite into aliases; the names mean nothing here.
         let mut next = |what: &str| exprs.next().map(without_alias).ok_or_else(|| broken(what));
         let (column, query) = (next("column")?, next("query")?);
+        let per = self.per.iter().map(|_| next("groups")).collect::<Result<Vec<_>>>()?;
         let input = inputs.into_iter().next().ok_or_else(|| broken("input"))?;
         let mut new = self.with_input(Arc::new(input))?;
         new.column = column;
         new.query = query;
+        new.per = per;
         Ok(new)
     }
 

@@ -141,8 +141,15 @@ fn search_of(expr: &Expr, input: &Arc<LogicalPlan>, k: usize) -> Result<Option<V
     while schema.fields().iter().any(|f| f.name() == &name) {
         name.push('_');
     }
-    let spec =
-        SearchSpec { k, metric, nprobes: None, refine_factor: None, exact: false, missing: Missing::Last };
+    let spec = SearchSpec {
+        k,
+        metric,
+        nprobes: None,
+        refine_factor: None,
+        exact: false,
+        missing: Missing::Last,
+        diversity: None,
+    };
     VectorSearchNode::try_new(Arc::clone(input), column.clone(), query.clone(), spec, (None, name)).map(Some)
 }
 

@@ -3,6 +3,9 @@
 //! | rows searched | plan |
 //! |---|---|
 //! | a table whose column has an index for the metric, `exact` not asked for | `IndexSearchExec`, see [`crate::access`] |
+//! | the same for each row of another relation | `LateralTopKExec` |
+//! | with `per => …` | `GroupedTopKExec`: every row is compared |
+//! | with `diversity => …` | `DiverseExec` over one of the others |
 //! | anything else | a partial and a final `VectorTopKExec`: every row is compared |
 
 use std::sync::Arc;
@@ -10,14 +13,19 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use datafusion::common::{DFSchema, Result};
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::{LogicalPlan, UserDefinedLogicalNode};
+use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNode, UserDefinedLogicalNodeCore};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 use triune_common::Error;
 
 use crate::access::{IndexSearchExec, Way, way_of};
+use crate::diverse::{Choice, DiverseExec, candidates};
+use crate::grouped::{GroupedSearch, GroupedTopKExec};
+use crate::lateral::exec::LateralSearch;
+use crate::lateral::{LateralSearchNode, LateralTopKExec};
 use crate::node::VectorSearchNode;
 use crate::settings::{SEARCH_MODE, SearchMode};
+use crate::spec::Diversity;
 use crate::topk::{QuerySource, VectorTopKExec};
 
 /// See the module.
@@ -40,6 +48,9 @@ impl ExtensionPlanner for VectorSearchPlanner {
         physical_inputs: &[Arc<dyn ExecutionPlan>],
         state: &SessionState,
     ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+        if let Some(search) = node.as_any().downcast_ref::<LateralSearchNode>() {
+            return plan_lateral(planner, search, physical_inputs, state).map(Some);
+        }
         let Some(search) = node.as_any().downcast_ref::<VectorSearchNode>() else { return Ok(None) };
         let [input] = physical_inputs else {
             return Err(Error::internal("a search was planned without its input").into());
@@ -48,6 +59,22 @@ impl ExtensionPlanner for VectorSearchPlanner {
         let query =
             QuerySource::new(planner.create_physical_expr(search.query(), &DFSchema::empty(), state)?);
         let mode = SearchMode::of(state.config_options());
+        let by_index_only = mode == SearchMode::Index && !search.spec().exact;
+        if !search.per().is_empty() {
+            if by_index_only {
+                return Err(no_index("k rows per group are found by comparing every row").into());
+            }
+            let per = search.per().iter();
+            let per = per.map(|e| planner.create_physical_expr(e, search.input().schema(), state));
+            let per = per.collect::<Result<Vec<_>>>()?;
+            let (spec, output) = (search.spec(), search.output_indices()?);
+            let name = search.distance_column().name;
+            let search = GroupedSearch { column, query, per, metric: spec.metric, k: spec.k, output, name };
+            return Ok(Some(Arc::new(GroupedTopKExec::try_new(Arc::clone(input), search)?)));
+        }
+        if let Some(diversity) = search.spec().diversity {
+            return Box::pin(plan_diverse(self, planner, search, (input, diversity), state)).await.map(Some);
+        }
         let way = way_of(search, &query, mode, planner, state).await?;
         let output = search.output_indices()?;
         let name = search.distance_column().name;
@@ -63,15 +90,69 @@ impl ExtensionPlanner for VectorSearchPlanner {
                     IndexSearchExec::try_new(plan, otherwise, (spec.k, spec.missing), index, strict)?;
                 Ok(Some(Arc::new(search)))
             }
-            Way::Exact { why } if mode == SearchMode::Index && !spec.exact => {
+            Way::Exact { why } if by_index_only => {
                 let why =
                     why.unwrap_or_else(|| "the rows searched are not a table that has indexes".to_owned());
-                Err(Error::invalid(format!("{SEARCH_MODE} is index, and no index can be used: {why}"))
-                    .with_hint(format!("CREATE INDEX makes one; SET {SEARCH_MODE} = auto compares every row"))
-                    .into())
+                Err(no_index(&why).into())
             }
             Way::Exact { why: Some(why) } => exact(format!("exact ({why})")).map(Some),
             Way::Exact { why: None } => exact("exact".to_owned()).map(Some),
         }
     }
+}
+
+fn no_index(why: &str) -> Error {
+    Error::invalid(format!("{SEARCH_MODE} is index, and no index can be used: {why}"))
+        .with_hint(format!("CREATE INDEX makes one; SET {SEARCH_MODE} = auto compares every row"))
+}
+
+/// The candidates by whatever way there is, and the choice among them.
+async fn plan_diverse(
+    this: &VectorSearchPlanner,
+    planner: &dyn PhysicalPlanner,
+    search: &VectorSearchNode,
+    (input, diversity): (&Arc<dyn ExecutionPlan>, Diversity),
+    state: &SessionState,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let Expr::Column(column) = search.column() else {
+        return Err(Error::internal("the vectors of a search with diversity are no column").into());
+    };
+    let k = search.spec().k;
+    let candidates = search.of_candidates(candidates(k), column)?;
+    let found = this.plan_extension(planner, &candidates, &[], std::slice::from_ref(input), state).await?;
+    let Some(found) = found else {
+        return Err(Error::internal("the candidates of a search were not planned").into());
+    };
+    let all = UserDefinedLogicalNodeCore::schema(&candidates);
+    let vectors = all.index_of_column(column)?;
+    let output = UserDefinedLogicalNodeCore::schema(search).columns();
+    let output = output.iter().map(|c| all.index_of_column(c)).collect::<Result<Vec<_>>>()?;
+    let metric = search.spec().metric;
+    Ok(Arc::new(DiverseExec::try_new(found, Choice { k, diversity, metric, vectors, output })?))
+}
+
+fn plan_lateral(
+    planner: &dyn PhysicalPlanner,
+    search: &LateralSearchNode,
+    inputs: &[Arc<dyn ExecutionPlan>],
+    state: &SessionState,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let [left, right] = inputs else {
+        return Err(Error::internal("searches per row were planned without their inputs").into());
+    };
+    let both = search.left().schema().join(search.right().schema())?;
+    let schema = search.schema_ref();
+    let names = search.own_columns().map(|i| schema.field(i).name().clone());
+    let search = LateralSearch {
+        column: planner.create_physical_expr(search.column(), search.right().schema(), state)?,
+        query: planner.create_physical_expr(search.query(), search.left().schema(), state)?,
+        filter: match search.filter() {
+            Some(filter) => Some(planner.create_physical_expr(filter, &both, state)?),
+            None => None,
+        },
+        spec: search.spec().clone(),
+        output: search.output_indices()?,
+        names,
+    };
+    Ok(Arc::new(LateralTopKExec::try_new(Arc::clone(left), Arc::clone(right), search)?))
 }

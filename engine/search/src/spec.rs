@@ -5,7 +5,7 @@
 //! statement that later errors point at:
 //!
 //! ```json
-//! {"at": {"call": [1, 15], "k": [1, 42]}, "exact": true, "metric": "l2", "nprobes": 24, "refine_factor": 2}
+//! {"at": {"call": [1, 15], "k": [1, 42]}, "exact": true, "metric": "l2", "nprobes": 24, "per": ["lang"], "refine_factor": 2}
 //! ```
 
 use serde_json::{Map, Value, json};
@@ -23,10 +23,37 @@ pub struct SearchOptions {
     pub refine_factor: Option<u32>,
     /// Whether an index must not be used.
     pub exact: bool,
-    /// Where in the statement the arguments are.
+    /// The columns whose values make the groups of which each has its own k rows; none is one group.
+    pub per: Vec<String>,
+    /// How much rows that are found are to differ.
+    pub diversity: Option<Diversity>,
     /// Whether a query that is NULL is left to the fusion that the search is a part of.
     pub optional: bool,
+    /// Where in the statement the arguments are.
     pub places: Places,
+}
+
+/// How much the rows that are found are to differ from each other, between 0 (not asked for) and 1; in millionths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Diversity(u32);
+
+impl Diversity {
+    const ONE: u32 = 1_000_000;
+
+    /// `None` for what is not between 0 and 1.
+    pub fn new(share: f64) -> Option<Self> {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "between 0 and a million"
+        )]
+        (0.0..=1.0).contains(&share).then(|| Self((share * f64::from(Self::ONE)).round() as u32))
+    }
+
+    /// Between 0 and 1.
+    pub fn share(self) -> f64 {
+        f64::from(self.0) / f64::from(Self::ONE)
+    }
 }
 
 /// Where in the statement the call and its arguments begin.
@@ -56,6 +83,9 @@ impl SearchOptions {
         if self.exact {
             object.insert("exact".to_owned(), json!(true));
         }
+        if let Some(Diversity(millionths)) = self.diversity {
+            object.insert("diversity".to_owned(), json!(millionths));
+        }
         if let Some(metric) = &self.metric {
             object.insert("metric".to_owned(), json!(metric));
         }
@@ -64,6 +94,9 @@ impl SearchOptions {
         }
         if self.optional {
             object.insert("optional".to_owned(), json!(true));
+        }
+        if !self.per.is_empty() {
+            object.insert("per".to_owned(), json!(self.per));
         }
         if let Some(refine_factor) = self.refine_factor {
             object.insert("refine_factor".to_owned(), json!(refine_factor));
@@ -93,6 +126,14 @@ impl SearchOptions {
             nprobes: number("nprobes")?,
             refine_factor: number("refine_factor")?,
             exact: object.get("exact").and_then(Value::as_bool).unwrap_or(false),
+            per: match object.get("per") {
+                None => Vec::new(),
+                Some(v) => {
+                    let names = v.as_array().ok_or_else(broken)?.iter();
+                    names.map(|n| n.as_str().map(str::to_owned).ok_or_else(broken)).collect::<Result<_>>()?
+                }
+            },
+            diversity: number("diversity")?.map(Diversity),
             optional: object.get("optional").and_then(Value::as_bool).unwrap_or(false),
             places: Places {
                 call: place("call"),
@@ -132,6 +173,8 @@ pub struct SearchSpec {
     pub exact: bool,
     /// What becomes of rows without a distance.
     pub missing: Missing,
+    /// How much the rows that are found are to differ.
+    pub diversity: Option<Diversity>,
 }
 
 /// What becomes of rows without a distance: their vector is NULL, or the distance is not a number.
@@ -155,6 +198,8 @@ mod tests {
             nprobes: Some(24),
             refine_factor: Some(2),
             exact: true,
+            per: vec!["a".to_owned(), "b c".to_owned()],
+            diversity: Diversity::new(0.3),
             optional: true,
             places: Places {
                 call: Some(Position::new(3, 14)),

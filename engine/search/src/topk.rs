@@ -20,4 +20,5 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use buffer::{bytes_of_rows, own_text};
 pub use exec::{QuerySource, TopKMode, VectorTopKExec};

@@ -8,6 +8,7 @@ pub(crate) mod arithmetic;
 pub(crate) mod cast;
 pub(crate) mod distance;
 mod doc;
+mod max_sim;
 mod norm;
 mod parts;
 mod quantize;
@@ -30,6 +31,7 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
         ScalarUDF::new_from_impl(cast::ToVectorFunc::default()),
         ScalarUDF::new_from_impl(try_cast::TryToVectorFunc::default()),
         ScalarUDF::new_from_impl(cast::VectorToTextFunc::default()),
+        ScalarUDF::new_from_impl(max_sim::MaxSimFunc::default()),
         ScalarUDF::new_from_impl(norm::L2NormFunc::default()),
         ScalarUDF::new_from_impl(norm::L2NormalizeFunc::default()),
         ScalarUDF::new_from_impl(parts::VectorDimsFunc::default()),

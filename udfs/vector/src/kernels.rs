@@ -21,6 +21,7 @@ mod pairwise;
 mod portable;
 mod query;
 pub mod raw;
+mod rows;
 mod simd;
 
 #[cfg(target_arch = "x86_64")]
@@ -41,6 +42,7 @@ pub use dispatch::CpuLevel;
 pub use metric::Metric;
 pub use pairwise::pairwise;
 pub use query::{PreparedQuery, distances};
+pub use rows::VectorRows;
 
 use crate::types::VectorType;
 

@@ -6,20 +6,24 @@
 //! complete with NULLs, because a condition on those (`v.id IS NULL`) speaks of the join, not of the
 //! table.
 //!
-//! A conjunct that compares the table with an *outer* query's row (`v.tenant = o.tenant` in a correlated
-//! sub-query) would have to run once per outer row. It is refused: above the search it would silently
-//! find less than k rows.
+//! A conjunct that compares the table with an *outer* query's row (`v.tenant = o.tenant` in a lateral
+//! sub-query) goes below the search as well, from where the join above takes it up ([`crate::lateral`]).
+//! Where there is no such join it is refused in the end: above the search it would silently find less than k
+//! rows.
+//!
+//! Under a lateral join of `vector_search` a conjunct over the searched table goes below the search, and one
+//! over the left side below the left side.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, DataFusionError, Result};
+use datafusion::common::{Column, DFSchema, DataFusionError, Result};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
-use datafusion::logical_expr::{Expr, Filter, JoinType, LogicalPlan};
-use triune_common::Error;
+use datafusion::logical_expr::{Expr, Extension, Filter, JoinType, LogicalPlan, Projection};
 
 use crate::fusion::rewrite::{restricted, rows_of};
+use crate::lateral::LateralSearchNode;
 
 /// Moves what may be moved and keeps the filter for the rest.
 pub(super) fn bind(filter: Filter) -> Result<Transformed<LogicalPlan>> {
@@ -52,6 +56,7 @@ fn reaches_search(plan: &LogicalPlan) -> bool {
             let (left, right) = sides(join.join_type);
             (left && reaches_search(&join.left)) || (right && reaches_search(&join.right))
         }
+        LogicalPlan::Projection(p) => LateralSearchNode::find(&p.input).is_some(),
         plan => rows_of(plan).is_some(),
     }
 }
@@ -69,12 +74,38 @@ fn sink(plan: LogicalPlan, conjuncts: &mut Vec<Expr>) -> Result<LogicalPlan> {
             }
             Ok(LogicalPlan::Join(join))
         }
+        LogicalPlan::Projection(p) => {
+            let Some(node) = LateralSearchNode::find(&p.input) else { return Ok(LogicalPlan::Projection(p)) };
+            let mut left = Arc::clone(node.left());
+            if reaches_search(&left) {
+                left = Arc::new(sink(Arc::unwrap_or_clone(left), conjuncts)?);
+            }
+            let (mut to_left, mut to_right, mut above) = (Vec::new(), Vec::new(), Vec::new());
+            for conjunct in conjuncts.drain(..) {
+                if node.adopts() && belongs(&conjunct, node.right().schema())? {
+                    to_right.push(conjunct);
+                } else if !conjunct.is_volatile() && belongs(&conjunct, left.schema())? {
+                    to_left.push(conjunct);
+                } else {
+                    above.push(conjunct);
+                }
+            }
+            *conjuncts = above;
+            let filtered = |plan: Arc<LogicalPlan>, conjuncts: Vec<Expr>| match conjunction(conjuncts) {
+                Some(predicate) => Ok(Arc::new(LogicalPlan::Filter(Filter::try_new(predicate, plan)?))),
+                None => Ok::<_, DataFusionError>(plan),
+            };
+            let right = filtered(Arc::clone(node.right()), to_right)?;
+            let node = Arc::new(node.with_inputs(filtered(left, to_left)?, right)?);
+            let input = Arc::new(LogicalPlan::Extension(Extension { node }));
+            Ok(LogicalPlan::Projection(Projection::try_new(p.expr, input)?))
+        }
         plan => {
             let Some(rows) = rows_of(&plan) else { return Ok(plan) };
             let mut below = Vec::new();
             let mut above = Vec::new();
             for conjunct in conjuncts.drain(..) {
-                if belongs(&conjunct, rows)? { below.push(conjunct) } else { above.push(conjunct) }
+                if belongs(&conjunct, rows.schema())? { below.push(conjunct) } else { above.push(conjunct) }
             }
             *conjuncts = above;
             match conjunction(below) {
@@ -85,19 +116,13 @@ fn sink(plan: LogicalPlan, conjuncts: &mut Vec<Expr>) -> Result<LogicalPlan> {
     }
 }
 
-/// Whether a conjunct speaks of the search's table and of nothing else.
-fn belongs(conjunct: &Expr, rows: &LogicalPlan) -> Result<bool> {
+/// Whether a conjunct speaks of the columns of `table` and of nothing else but outer rows.
+fn belongs(conjunct: &Expr, table: &DFSchema) -> Result<bool> {
     let mut columns: HashSet<Column> = HashSet::new();
-    let mut outer: Option<Column> = None;
-    let table = rows.schema();
     conjunct.apply(|e| {
         let references: &[Expr] = match e {
             Expr::Column(c) => {
                 columns.insert(c.clone());
-                &[]
-            }
-            Expr::OuterReferenceColumn(_, c) => {
-                outer = Some(c.clone());
                 &[]
             }
             Expr::ScalarSubquery(s) => &s.outer_ref_columns,
@@ -112,16 +137,17 @@ fn belongs(conjunct: &Expr, rows: &LogicalPlan) -> Result<bool> {
         }));
         Ok(TreeNodeRecursion::Continue)
     })?;
-    let all_of_table =
-        !columns.is_empty() && columns.iter().all(|c| table.maybe_index_of_column(c).is_some());
-    match outer {
-        Some(column) if all_of_table => Err(DataFusionError::from(
-            Error::unsupported(format!(
-                "a condition on a search depends on {column} of an outer query: {conjunct}"
-            ))
-            .with_hint("a search per row is not supported; search once and join, or write id IN (SELECT id FROM vector_search(…))"),
-        )),
-        Some(_) => Ok(false),
-        None => Ok(all_of_table),
-    }
+    Ok(!columns.is_empty() && columns.iter().all(|c| has_exactly(table, c)))
+}
+
+/// Whether a schema has a column with this very relation in front, or with none: `maybe_index_of_column` takes a bare
+/// name for that of any relation, and a bare column may well stand beside a `v.id`.
+fn has_exactly(schema: &DFSchema, column: &Column) -> bool {
+    schema.iter().any(|(relation, field)| {
+        field.name() == &column.name
+            && match (relation, &column.relation) {
+                (Some(found), Some(wanted)) => found.resolved_eq(wanted),
+                (found, wanted) => found.is_none() && wanted.is_none(),
+            }
+    })
 }

@@ -51,14 +51,18 @@ pub(super) fn of_projection(projection: Projection) -> Result<LogicalPlan> {
             refine_factor: options.refine_factor,
             exact: options.exact,
             missing: Missing::LeftOut,
+            diversity: options.diversity.filter(|d| d.share() > 0.0),
         };
+        let per = options.per.iter().map(|name| group_column(input.schema(), name));
+        let per = per.collect::<triune_common::Result<Vec<_>>>()?;
         Ok(VectorSearchNode::try_new(
             Arc::clone(&input),
             Expr::Column(column),
             query,
             spec,
             (None, DISTANCE_COLUMN.to_owned()),
-        )?)
+        )?
+        .with_per(per))
     };
     Ok(checked().map_err(|e| e.at(place.call))?.into_plan())
 }
@@ -86,7 +90,40 @@ pub(crate) fn renamed(
     let input = Arc::new(builder.alias(alias.clone())?.build()?);
     let column = Expr::Column(Column::from(input.schema().qualified_field(place)));
     let (query, spec) = (search.query().clone(), search.spec().clone());
-    VectorSearchNode::try_new(input, column, query, spec, (Some(alias), distance))
+    let per = search.per().iter().map(|expr| match expr {
+        Expr::Column(c) => {
+            Ok(Expr::Column(Column::from(input.schema().qualified_field(old.index_of_column(c)?))))
+        }
+        other => Ok::<_, DataFusionError>(other.clone()),
+    });
+    let per = per.collect::<Result<Vec<_>>>()?;
+    Ok(VectorSearchNode::try_new(Arc::clone(&input), column, query, spec, (Some(alias), distance))?
+        .with_per(per))
+}
+
+/// A column of `per => …`; exactly first, then without regard to letters' case.
+fn group_column(schema: &DFSchema, wanted: &str) -> triune_common::Result<Expr> {
+    let find = |same: &dyn Fn(&str) -> bool| {
+        (0..schema.fields().len()).filter(|i| same(schema.field(*i).name())).collect::<Vec<_>>()
+    };
+    let mut found = find(&|name| name == wanted);
+    if found.is_empty() {
+        found = find(&|name| name.eq_ignore_ascii_case(wanted));
+    }
+    match found.as_slice() {
+        [place] => Ok(Expr::Column(Column::from(schema.qualified_field(*place)))),
+        [] => {
+            let names = schema.fields().iter().map(|f| f.name().as_str());
+            let near = did_you_mean(wanted, names).map(|name| format!("did you mean \"{name}\"?"));
+            let error = Error::not_found(format!("{} has no column \"{wanted}\"", relation_of(schema)));
+            Err(match near {
+                Some(near) => error.with_hint(near),
+                None => error,
+            })
+        }
+        _ => Err(Error::invalid(format!("{} has several columns \"{wanted}\"", relation_of(schema)))
+            .with_hint("write its name in double quotes")),
+    }
 }
 
 pub(crate) fn gives_all(columns: &[Expr], input: &DFSchema) -> bool {
@@ -234,7 +271,6 @@ fn query_of(query: Expr, column: &Column, ty: VectorType, schema: &DFSchema) -> 
         use datafusion::common::tree_node::TreeNodeRecursion::{Continue, Stop};
         let outer = match e {
             Expr::Column(c) => Some(c.to_string()),
-            Expr::OuterReferenceColumn(_, c) => Some(c.to_string()),
             Expr::ScalarSubquery(s) => s.outer_ref_columns.first().map(ToString::to_string),
             _ => None,
         };

@@ -7,11 +7,23 @@ use triune_common::{Error, Position, Result, names::did_you_mean};
 use triune_vector::kernels::Metric;
 
 use super::{NAME, check, position_of};
-use crate::spec::SearchOptions;
+use crate::spec::{Diversity, SearchOptions};
 
 /// The names of the arguments; the first four may be given by place.
-const ARGUMENTS: [&str; 10] =
-    ["table", "column", "query", "k", "metric", "where", "nprobes", "refine_factor", "exact", OPTIONAL];
+const ARGUMENTS: [&str; 12] = [
+    "table",
+    "column",
+    "query",
+    "k",
+    "metric",
+    "where",
+    "nprobes",
+    "refine_factor",
+    "exact",
+    "per",
+    "diversity",
+    OPTIONAL,
+];
 /// Said by a fusion that can do without the search: a query that is NULL is not a mistake then. Not for users.
 pub(crate) const OPTIONAL: &str = "__optional";
 /// The arguments that users have.
@@ -32,6 +44,8 @@ pub(super) struct SearchArgs {
     pub(super) k: Expr,
     pub(super) filter: Option<Expr>,
     pub(super) options: SearchOptions,
+    /// Whether the query or the condition may name columns of what stands before in FROM.
+    pub(super) may_depend: bool,
 }
 
 /// One argument as it was written.
@@ -69,6 +83,9 @@ impl SearchArgs {
         if !options.optional || !is_null(&query.expr) {
             check::query(&query.expr, query.place)?;
         }
+        let filter = take("where").map(|g| g.expr);
+        let may_depend =
+            check::names_columns(&query.expr) || filter.as_ref().is_some_and(check::names_relations);
         if let Some(g) = metric {
             options.metric = Some(metric_of(&g)?);
         }
@@ -81,6 +98,17 @@ impl SearchArgs {
         if let Some(g) = take("exact") {
             options.exact = truth_of("exact", &g)?;
         }
+        if let Some(g) = take("per") {
+            options.per = names_of(g)?;
+        }
+        if let Some(g) = take("diversity") {
+            options.diversity = Some(diversity_of(&g)?);
+        }
+        if let (false, Some(_)) = (options.per.is_empty(), options.diversity) {
+            return Err(
+                Error::unsupported(format!("{NAME} does not take per and diversity together")).at(call)
+            );
+        }
         Ok(Self {
             table,
             column: column.map_or(Ok(String::new()), |c| column_of(&c))?,
@@ -89,8 +117,9 @@ impl SearchArgs {
                 Some(g) => check::k(NAME, g.expr, g.place)?,
                 None => Expr::Value(Value::Number(DEFAULT_K.to_string(), false).with_empty_span()),
             },
-            filter: take("where").map(|g| g.expr),
+            filter,
             options,
+            may_depend,
         })
     }
 }
@@ -293,6 +322,39 @@ fn count_of(name: &str, given: &Given) -> Result<u32> {
     parsed.filter(|n| *n > 0).ok_or_else(|| {
         Error::invalid(format!("{name} => {} is not accepted", given.expr))
             .with_hint("a whole number of at least 1 is")
+            .at(given.place)
+    })
+}
+
+/// `per => lang`, `per => (lang, year)`.
+fn names_of(given: Given) -> Result<Vec<String>> {
+    let exprs = match given.expr {
+        Expr::Tuple(exprs) => exprs,
+        Expr::Nested(expr) => vec![*expr],
+        expr => vec![expr],
+    };
+    exprs
+        .into_iter()
+        .map(|expr| match expr {
+            Expr::Identifier(ident) => Ok(normal(&ident)),
+            Expr::CompoundIdentifier(idents) if !idents.is_empty() => {
+                Ok(idents.last().map(normal).unwrap_or_default())
+            }
+            other => Err(Error::invalid(format!("per => {other} is not accepted"))
+                .with_hint("the name of a column, or several in parentheses, is")
+                .at(given.place)),
+        })
+        .collect()
+}
+
+fn diversity_of(given: &Given) -> Result<Diversity> {
+    let parsed = match &given.expr {
+        Expr::Value(ValueWithSpan { value: Value::Number(digits, _), .. }) => digits.parse::<f64>().ok(),
+        _ => None,
+    };
+    parsed.and_then(Diversity::new).ok_or_else(|| {
+        Error::invalid(format!("diversity => {} is not accepted", given.expr))
+            .with_hint("a number from 0 to 1 is")
             .at(given.place)
     })
 }

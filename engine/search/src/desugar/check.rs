@@ -3,11 +3,11 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, FunctionArg, FunctionArguments, Query, Spanned, UnaryOperator, Value, ValueWithSpan, Visit, Visitor,
+    Expr, FunctionArg, FunctionArguments, Query, UnaryOperator, Value, ValueWithSpan, Visit, Visitor,
 };
 use triune_common::{Error, Position, Result};
 
-use super::{NAME, position_of};
+use super::NAME;
 use crate::MAX_K;
 
 /// Refuses what can be seen to be no number of rows; parameters and constant expressions pass and are
@@ -38,25 +38,24 @@ pub(crate) fn wrong_k(value: &str) -> Error {
         .with_hint(format!("a whole number from 1 to {MAX_K} is"))
 }
 
-/// Refuses a query that is NULL or that depends on rows of this `FROM`; columns inside of a sub-query
-/// are the sub-query's affair.
+/// Refuses a query that is NULL.
 pub(super) fn query(expr: &Expr, place: Option<Position>) -> Result<()> {
     if matches!(expr, Expr::Value(ValueWithSpan { value: Value::Null, .. })) {
         return Err(Error::invalid(format!("the query of {NAME} is NULL"))
             .with_hint("a vector is accepted")
             .at(place));
     }
-    let mut finder = ColumnFinder { depth: 0, argument_names: Vec::new() };
-    match expr.visit(&mut finder) {
-        ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(column) => {
-            Err(Error::unsupported(format!("the query of {NAME} depends on the column {}", column.0))
-                .with_hint(
-                    "it must be a constant, a parameter or a sub-query; a search per row is not supported",
-                )
-                .at(column.1.or(place)))
-        }
-    }
+    Ok(())
+}
+
+/// Whether an expression names a column outside of its sub-queries.
+pub(super) fn names_columns(expr: &Expr) -> bool {
+    expr.visit(&mut ColumnFinder { depth: 0, argument_names: Vec::new(), qualified: false }).is_break()
+}
+
+/// Whether it names one with its relation in front.
+pub(super) fn names_relations(expr: &Expr) -> bool {
+    expr.visit(&mut ColumnFinder { depth: 0, argument_names: Vec::new(), qualified: true }).is_break()
 }
 
 /// Stops at the first column that is named outside of a sub-query.
@@ -65,10 +64,12 @@ struct ColumnFinder {
     /// The `a` of calls `f(a => 1)`, which the dialect reads as expressions; known by their place in
     /// memory, which does not change during the walk.
     argument_names: Vec<*const Expr>,
+    /// Whether only names with a relation in front count.
+    qualified: bool,
 }
 
 impl Visitor for ColumnFinder {
-    type Break = (String, Option<Position>);
+    type Break = ();
 
     fn pre_visit_query(&mut self, _query: &Query) -> ControlFlow<Self::Break> {
         self.depth += 1;
@@ -92,14 +93,10 @@ impl Visitor for ColumnFinder {
         let is_column = match expr {
             _ if self.argument_names.contains(&std::ptr::from_ref(expr)) => false,
             // `@name` is a variable.
-            Expr::Identifier(ident) => !ident.value.starts_with('@'),
+            Expr::Identifier(ident) => !self.qualified && !ident.value.starts_with('@'),
             Expr::CompoundIdentifier(_) => true,
             _ => false,
         };
-        if self.depth == 0 && is_column {
-            ControlFlow::Break((expr.to_string(), position_of(expr.span())))
-        } else {
-            ControlFlow::Continue(())
-        }
+        if self.depth == 0 && is_column { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }

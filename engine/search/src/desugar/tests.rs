@@ -125,12 +125,18 @@ fn arguments_may_all_be_named_and_in_any_order() {
 }
 
 #[test]
-fn lateral_is_accepted_and_means_nothing() {
-    let text = text("SELECT * FROM docs d, LATERAL vector_search(docs, e, $1) AS v");
-    assert!(
-        text.contains("(SELECT *, __vector_search('e', $1, 10, '{}') AS _distance FROM docs) AS v"),
-        "{text}"
-    );
+fn searches_that_may_depend_on_rows_are_lateral() {
+    for (call, lateral) in [
+        ("LATERAL vector_search(docs, e, $1) AS v", true),
+        ("vector_search(docs, e, d.e) AS v", true),
+        ("vector_search(docs, e, l2_normalize(e2)) AS v", true),
+        ("vector_search(docs, e, $1, where => docs.a = d.a) AS v", true),
+        ("vector_search(docs, e, $1, where => a = 3) AS v", false),
+        ("vector_search(docs, e, (SELECT x.e FROM x)) AS v", false),
+    ] {
+        let text = text(&format!("SELECT * FROM docs d, {call}"));
+        assert_eq!(text.contains("LATERAL (SELECT *, __vector_search"), lateral, "{text}");
+    }
 }
 
 #[test]
@@ -187,9 +193,6 @@ fn mistakes_are_named_and_placed() {
         ("vector_search(docs, e, $1, nprobes => 0)", Invalid, "nprobes => 0 is not accepted; a whole number of at least 1 is", 42),
         ("vector_search(docs, e, $1, refine_factor => 'a')", Invalid, "refine_factor => 'a' is not accepted", 42),
         ("vector_search(docs, e, $1, exact => 1)", Invalid, "exact => 1 is not accepted; true or false is", 42),
-        // Searches per row.
-        ("vector_search(docs, e, q.e)", Unsupported, "depends on the column q.e", 38),
-        ("vector_search(docs, e, l2_normalize(e2))", Unsupported, "depends on the column e2", 51),
         ("vector_search(docs, e, $1) WITH ORDINALITY", Unsupported, "does not take WITH ORDINALITY", 15),
     ];
     for (call, kind, message, column) in cases {

@@ -253,7 +253,7 @@ const LEAST_DEAD_ROWS: usize = 1024;
 
 /// Copies the texts of view columns out of the buffers that they share with whole batches, so that a
 /// few kept rows do not keep everything they were read with.
-fn own_text(batch: RecordBatch) -> Result<RecordBatch> {
+pub(crate) fn own_text(batch: RecordBatch) -> Result<RecordBatch> {
     let is_view = |c: &ArrayRef| matches!(c.data_type(), DataType::Utf8View | DataType::BinaryView);
     if !batch.columns().iter().any(is_view) {
         return Ok(batch);
@@ -272,7 +272,7 @@ fn own_text(batch: RecordBatch) -> Result<RecordBatch> {
 }
 
 /// What `rows` rows of a batch need, from the batch's own average.
-pub(super) fn bytes_of_rows(batch: &RecordBatch, rows: usize) -> usize {
+pub(crate) fn bytes_of_rows(batch: &RecordBatch, rows: usize) -> usize {
     let total: usize = batch
         .columns()
         .iter()

@@ -93,6 +93,7 @@ fn spec(k: usize) -> SearchSpec {
         refine_factor: None,
         exact: false,
         missing: Missing::LeftOut,
+        diversity: None,
     }
 }
 

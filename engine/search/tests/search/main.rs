@@ -5,12 +5,15 @@
 mod answers;
 #[cfg(test)]
 mod errors;
+mod groups;
 #[cfg(test)]
 mod hybrid;
 #[cfg(test)]
 mod lance;
 #[cfg(test)]
 mod late;
+#[cfg(test)]
+mod lateral;
 #[cfg(test)]
 mod plans;
 #[cfg(test)]

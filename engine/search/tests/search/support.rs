@@ -69,6 +69,7 @@ impl Session {
             .with_config(config)
             .with_physical_optimizer_rules(physical)
             .with_runtime_env(runtime.build_arc().unwrap())
+            .with_expr_planners(vec![Arc::new(triune_vector::VectorExprPlanner)])
             .with_default_features()
             .with_analyzer_rules(analyzer)
             .with_optimizer_rules(optimizer)

@@ -25,7 +25,7 @@ pub struct PreparedQuery {
 }
 
 #[derive(Debug, Clone)]
-enum Query {
+pub(super) enum Query {
     /// The query is NULL and so is every distance.
     Null,
     Single {
@@ -89,13 +89,11 @@ impl PreparedQuery {
         Self::from_row(metric, &converted, 0, column)
     }
 
-    /// Prepares row `row` of a column of `ty` itself.
-    pub(crate) fn from_row(
-        metric: Metric,
-        rows: &FixedSizeListArray,
-        row: usize,
-        ty: VectorType,
-    ) -> Result<Self> {
+    /// Prepares row `row` of a column of `ty` itself; NULL if the row is.
+    ///
+    /// # Errors
+    /// The metric is not defined on `ty`; the row holds a NULL element.
+    pub fn from_row(metric: Metric, rows: &FixedSizeListArray, row: usize, ty: VectorType) -> Result<Self> {
         metric.check(ty.kind)?;
         if rows.is_null(row) {
             return Ok(Self { metric, column: ty, query: Query::Null });
@@ -127,6 +125,10 @@ impl PreparedQuery {
             }
         };
         Ok(Self { metric, column: ty, query })
+    }
+
+    pub(super) fn query(&self) -> &Query {
+        &self.query
     }
 
     pub fn metric(&self) -> Metric {
