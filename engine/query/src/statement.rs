@@ -42,7 +42,7 @@ pub enum Statement {
     /// `RESTORE TABLE t TO (VERSION => n)`, `TO (TIMESTAMP => …)`
     Restore {
         table: ObjectName,
-        version: ast::Expr,
+        version: Box<ast::Expr>,
         is_number: bool,
     },
     /// `ABORT`

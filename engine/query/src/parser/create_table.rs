@@ -213,8 +213,7 @@ fn take_like(tokens: &mut Vec<TokenWithSpan>) -> Result<Vec<LikeClause>> {
         found.push((start, end, clause));
     } else if solid.is(start, &Token::LParen) {
         let (mut depth, mut n) = (0_usize, start);
-        loop {
-            let Some(token) = solid.at(n) else { break };
+        while let Some(token) = solid.at(n) {
             let begins = matches!(token.token, Token::LParen | Token::Comma) && depth <= 1;
             match token.token {
                 Token::LParen => depth += 1,

@@ -52,7 +52,7 @@ impl StatementParser {
                 if brackets {
                     self.checked(|p| p.expect_token(&Token::RParen))?;
                 }
-                Ok(Statement::Restore { table, version: value, is_number: is_version })
+                Ok(Statement::Restore { table, version: Box::new(value), is_number: is_version })
             }
         }
     }
