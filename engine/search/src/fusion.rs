@@ -35,8 +35,8 @@
 //!
 //! | part | what it does |
 //! |---|---|
-//! | [`desugar`] | the calls in `FROM` to a sub-query with a marker |
-//! | [`rewrite`] | the marker to the node; which columns are the key |
+//! | `desugar` | the calls in `FROM` to a sub-query with a marker |
+//! | `rewrite` | the marker to the node; which columns are the key |
 //! | [`node`], [`exec`] | the fusion as a plan and as an operator |
 //! | [`rank`] | lists of scores to one list |
 

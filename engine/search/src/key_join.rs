@@ -17,7 +17,7 @@
 //!
 //! The rows are the same. Of the k nearest rows of `docs` that have a partner each is in at least one joined row, so
 //! that k joined rows, if there are as many, are at least as near as any row of the others. The inner search is one
-//! that an index answers under a mask ([`crate::access`]).
+//! that an index answers under a mask (`crate::access`).
 //!
 //! *Fires* on an inner join by one `=` and nothing else, whose left or right side is a table of the database with an
 //! index of the column and the metric. *Does not fire* under `search.mode = exact`, with `exact => true`, or where the

@@ -19,7 +19,7 @@
 //! ```
 //!
 //! [`exec::LateralTopKExec`] gathers the query vectors of several thousand rows, passes once over the
-//! searched table for all of them, and keeps `k` rows for each. [`rewrite`] finds the shapes. DataFusion has
+//! searched table for all of them, and keeps `k` rows for each. `rewrite` finds the shapes. DataFusion has
 //! no way to run a correlated `LIMIT`; what is not recognised here is an error.
 //!
 //! # Which conditions come before the top-k

@@ -2,7 +2,7 @@
 //!
 //! | rows searched | plan |
 //! |---|---|
-//! | a table whose column has an index for the metric, `exact` not asked for | `IndexSearchExec`, see [`crate::access`] |
+//! | a table whose column has an index for the metric, `exact` not asked for | `IndexSearchExec`, see `crate::access` |
 //! | the same for each row of another relation | `LateralTopKExec` |
 //! | with `per => …` | `GroupedTopKExec`: every row is compared |
 //! | with `diversity => …` | `DiverseExec` over one of the others |

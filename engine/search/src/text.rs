@@ -11,8 +11,8 @@
 //! | [`analysis`] | texts to words, by Lance's tokenizer |
 //! | [`query`] | the query text to clauses: words, phrases, `+` and `-` |
 //! | [`bm25`] | which rows match, and their scores |
-//! | [`desugar`] | the call in `FROM` to a sub-query with a marker |
-//! | [`highlight`] | the functions that show where a text has the words of a query |
+//! | `desugar` | the call in `FROM` to a sub-query with a marker |
+//! | `highlight` | the functions that show where a text has the words of a query |
 //! | [`node`], [`exec`] | the search as a plan and as an operator |
 //!
 //! # What is scored

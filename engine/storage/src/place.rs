@@ -18,7 +18,7 @@
 //!
 //! **One writer.** Whoever opens the database for writing takes the next *epoch*. The catalog, the state and the log
 //! each take a publication of the newest epoch only: opening publishes all three once before anything is read, so
-//! that a writer which was replaced finds another object than it wrote last, and fails (see [`right`]).
+//! that a writer which was replaced finds another object than it wrote last, and fails (see `right`).
 //!
 //! **Names.** Files are numbered from `epoch · 2³²` on: two writers never give one name to two files, and a cached
 //! copy of a name is that file for ever.
