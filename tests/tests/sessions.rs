@@ -83,6 +83,40 @@ fn concurrent_increments_are_all_kept() {
     });
 }
 
+/// A commit that came between is seen only after its fsync; a statement that is run again too soon meets it again.
+#[test]
+fn sessions_that_write_one_row_wait_for_each_other() {
+    const EACH: i64 = 25;
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::open(folder.path().join("d").to_str()).await.unwrap();
+        run_all(
+            &database.session(),
+            &["CREATE TABLE t (id INT PRIMARY KEY, v BIGINT)", "INSERT INTO t VALUES (1, 0), (2, 0)"],
+        )
+        .await;
+        let tasks: Vec<_> = (0..4)
+            .map(|n| {
+                let session = database.session();
+                SpawnedTask::spawn(async move {
+                    for i in 0..EACH {
+                        let (row, v) = (n % 2 + 1, i * 10 + i64::from(n));
+                        let sql =
+                            "INSERT INTO t VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET v = excluded.v";
+                        let values = [ScalarValue::from(row), ScalarValue::from(v)];
+                        let params = Params::Positional(values.to_vec());
+                        session.execute_with(sql, &params).await.unwrap();
+                        rows(&session, &format!("UPDATE t SET v = v + 1 WHERE id = {row}")).await.unwrap();
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.join().await.unwrap();
+        }
+    });
+}
+
 #[test]
 fn a_statement_reads_one_snapshot_through_views_and_sub_queries() {
     run(async {

@@ -22,6 +22,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use datafusion::catalog::TableProvider;
 use datafusion::sql::sqlparser::ast::{TransactionAccessMode, TransactionIsolationLevel, TransactionMode};
@@ -34,7 +35,12 @@ use triune_storage::store::{Savepoint, Transaction};
 use crate::session::SessionCore;
 
 /// How often a statement of its own is run when others change the same rows.
-const ATTEMPTS: usize = 10;
+const ATTEMPTS: u32 = 10;
+
+/// The pause before the second attempt; each further one is twice as long, up to [`LONGEST_PAUSE`]. The commit that came
+/// between shows in a snapshot when its fsync is done, so that an attempt at once would meet it again.
+const FIRST_PAUSE: Duration = Duration::from_micros(500);
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
 tokio::task_local! {
     static STATEMENT: Arc<StatementContext>;
@@ -139,7 +145,7 @@ where
         undo.savepoint = None;
         return Ok(done);
     }
-    let mut attempt = 1;
+    let mut attempt = 1_u32;
     loop {
         let transaction = core.database().store().begin();
         let outcome = match STATEMENT.scope(StatementContext::new(transaction.clone()), work()).await {
@@ -147,7 +153,11 @@ where
             Err(error) => Err(error),
         };
         match outcome {
-            Err(error) if error.kind() == ErrorKind::Conflict && attempt < ATTEMPTS => attempt += 1,
+            Err(error) if error.kind() == ErrorKind::Conflict && attempt < ATTEMPTS => {
+                drop(error);
+                tokio::time::sleep((FIRST_PAUSE * (1 << (attempt - 1))).min(LONGEST_PAUSE)).await;
+                attempt += 1;
+            }
             other => return other,
         }
     }
