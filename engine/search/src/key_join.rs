@@ -20,8 +20,9 @@
 //! that an index answers under a mask (`crate::access`).
 //!
 //! *Fires* on an inner join by one `=` and nothing else, whose left or right side is a table of the database with an
-//! index of the column and the metric. *Does not fire* under `search.mode = exact`, with `exact => true`, or where the
-//! other side is volatile. *Cost*: the other side runs twice, the second time for the keys of k rows only.
+//! index of the column and the metric. *Does not fire* under `search.mode = exact`, with `exact => true`, with rows per
+//! group or rows that differ (more than the k nearest count there), or where the other side is volatile. *Cost*: the
+//! other side runs twice, the second time for the keys of k rows only.
 //!
 //! *Position*: after `OrderByDistanceRule`, before `NarrowSearchRule`. *Idempotent*: the new join is not one of a table.
 
@@ -65,7 +66,8 @@ impl OptimizerRule for KeyJoinSearchRule {
         else {
             return Ok(Transformed::no(plan));
         };
-        if search.spec().exact || SearchMode::of(&config.options()) == SearchMode::Exact {
+        let plain = search.per().is_empty() && search.spec().diversity.is_none();
+        if !plain || search.spec().exact || SearchMode::of(&config.options()) == SearchMode::Exact {
             return Ok(Transformed::no(plan));
         }
         let Expr::Column(column) = search.column() else { return Ok(Transformed::no(plan)) };

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  { "epoch": 7, "holder": { "pid": 4711, "host": "h", "since": … }, "released": false, "lease_ms": 30000,
-//!    "renewals": 12, "boot": "…", "lock": "/home/me/.local/state/triune/at-…" }
+//!    "renewals": 12, "boot": "…", "lock": "…/state/triune/at-…" }
 //! ```
 //!
 //! The holder renews the object every third of the lease. When it could not for two thirds of the lease, by its own
