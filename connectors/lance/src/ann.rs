@@ -162,7 +162,7 @@ pub async fn plan_ann(provider: &LanceProvider, request: AnnRequest) -> Result<A
         _ if request.exact => Access::Exact { why: "exact search was asked for".to_owned() },
         Some(index) => Access::Index {
             nprobes: request.nprobes,
-            refine_factor: request.refine_factor.unwrap_or_else(|| index.default_refine_factor()),
+            refine_factor: request.refine_factor.unwrap_or_else(|| index.default_refine_factor(request.k)),
             index: index.clone(),
         },
         None => Access::Exact {

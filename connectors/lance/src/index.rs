@@ -48,15 +48,18 @@ impl VectorIndexInfo {
     ///
     /// Chosen for a recall of about 0.95 on real embeddings: the fewer bits a code has, the more
     /// candidates are needed.
-    pub fn default_refine_factor(&self) -> u32 {
-        match self.compression {
-            Compression::Flat => 1,
+    pub fn default_refine_factor(&self, k: usize) -> u32 {
+        // The order of approximate distances says little about the first few rows.
+        const LEAST: usize = 50;
+        let usual = match self.compression {
+            Compression::Flat => return 1,
             Compression::Scalar => 2,
             Compression::Product => 10,
             Compression::Rabit { bits } if bits >= 4 => 2,
             Compression::Rabit { bits } if bits >= 2 => 5,
             Compression::Rabit { .. } => 10,
-        }
+        };
+        usual.max(u32::try_from(LEAST.div_ceil(k.max(1))).unwrap_or(usual))
     }
 }
 
