@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`time_bucket`] | the start of the bucket that a time or an integer falls into |
 //! | [`first`, `last`](bookend) | the value of the earliest and of the latest row of a group |
+//! | [`*`, `/`](scale) | intervals times or divided by numbers |
 //!
 //! Names and meanings are TimescaleDB's (and DuckDB's where it has the function); each module says where
 //! it deviates. The crate performs no I/O and reads no clock.
@@ -16,6 +17,7 @@
 pub mod bookend;
 mod display;
 pub mod named;
+pub mod scale;
 pub mod time_bucket;
 
 use std::sync::Arc;
@@ -23,6 +25,7 @@ use std::sync::Arc;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 
 pub use named::desugar_call;
+pub use scale::IntervalExprPlanner;
 
 /// The scalar functions of this crate.
 pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {

@@ -9,6 +9,7 @@ use datafusion::logical_expr::AggregateUDF;
 use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::prelude::SessionConfig;
 use triune_search::SearchSettings;
+use triune_timeseries::IntervalExprPlanner;
 use triune_vector::{VectorExprPlanner, VectorTypePlanner};
 
 use super::SessionCore;
@@ -23,7 +24,8 @@ pub(super) fn session_state(database: &Arc<Database>, core: Weak<SessionCore>) -
     let catalogs = MemoryCatalogProviderList::new();
     let _ = catalogs.register_catalog(CATALOG.to_owned(), Arc::new(TriuneCatalog::new(Weak::clone(&core))));
     // Ours come before DataFusion's own, which take every operator and aggregate that is left.
-    let planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(VectorExprPlanner), Arc::new(JsonExprPlanner)];
+    let planners: Vec<Arc<dyn ExprPlanner>> =
+        vec![Arc::new(VectorExprPlanner), Arc::new(IntervalExprPlanner), Arc::new(JsonExprPlanner)];
     let config = config();
     let options = Arc::clone(config.options());
     let mut state = SessionStateBuilder::new()
