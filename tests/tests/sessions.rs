@@ -442,6 +442,32 @@ fn rows_of_a_statement_are_within_the_memory_limit() {
     });
 }
 
+/// Rows that RETURNING keeps until the statement ends count beside those that are written.
+#[test]
+fn returned_rows_are_within_the_memory_limit() {
+    run(async {
+        let options = DatabaseOptions { memory_limit: Some(24 << 20), ..DatabaseOptions::default() };
+        let database = Database::open_with(None, options).await.unwrap();
+        let session = database.session();
+        run_all(&session, &["CREATE TABLE t (id BIGINT PRIMARY KEY, s TEXT)"]).await;
+        let insert = |n: i64| format!("INSERT INTO t SELECT x, repeat('a', 200) FROM range(0, {n}) AS r(x)");
+        let mut n = 0;
+        let error = loop {
+            n += 5_000;
+            assert!(n < 1_000_000, "the limit is never met");
+            let returned = rows(&session, &format!("{} RETURNING id, s", insert(n))).await;
+            match returned {
+                Ok(_) => run_all(&session, &["DELETE FROM t", "CHECKPOINT"]).await,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), ErrorKind::Resources, "{error}");
+        assert_eq!(number(&session, "SELECT count(*) FROM t").await, 0);
+        run_all(&session, &[&insert(n)]).await;
+        assert_eq!(number(&session, "SELECT count(*) FROM t").await, n);
+    });
+}
+
 /// Rows written out, as parameters, and one by one are the same rows.
 #[test]
 fn values_are_the_same_however_they_are_given() {

@@ -187,7 +187,7 @@ pub(crate) async fn fill(
     let rules = rows::rules(core, &target).await?;
     let places: Vec<usize> = (0..def.columns.len()).collect();
     let mut query = query;
-    let mut gathered = insert::Gathered::default();
+    let mut gathered = insert::Gathered::new(core);
     let mut count = 0;
     while let Some(batch) = query.next().await {
         let batch = batch?;

@@ -72,7 +72,7 @@ async fn apply(core: &Arc<SessionCore>, copy: &CopyFrom) -> Result<QueryResult> 
         conflict: &conflict,
         returning: None,
         touched: HashSet::new(),
-        gathered: Gathered::default(),
+        gathered: Gathered::new(core),
         rows: 0,
     };
     let mut offset = 0;

@@ -20,12 +20,14 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::FieldRef;
+use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::sql::sqlparser::ast::{
     self, ConflictTarget, Insert, ObjectName, OnConflictAction, OnInsert, SetExpr, SqliteOnConflict,
     TableObject, With,
 };
 use futures::FutureExt;
 use triune_common::{Error, ErrorKind, Result};
+use triune_storage::hot::bytes_of_batch;
 use triune_storage::key::Key;
 
 use super::assign::{RowError, to_column};
@@ -92,7 +94,7 @@ pub(super) fn prepare(core: &Arc<SessionCore>, insert: &Insert) -> Result<Prepar
         named_places(&target, &insert.columns)?
     };
     let conflict = conflict_of(&target, insert)?;
-    let returning = Returning::prepare(insert.returning.clone(), &target, &HashSet::new())?;
+    let returning = Returning::prepare(core, insert.returning.clone(), &target, &HashSet::new())?;
     Ok(Prepared { target, places, conflict, returning })
 }
 
@@ -225,7 +227,7 @@ pub(super) async fn run(
         conflict,
         returning: None,
         touched: HashSet::new(),
-        gathered: Gathered::default(),
+        gathered: Gathered::new(core),
         rows: 0,
     };
     let constants = match insert.source.as_deref() {
@@ -373,25 +375,40 @@ pub(super) struct Sink<'a> {
 }
 
 /// Small batches become large ones: a transaction takes many rows at once more cheaply than few at a time.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Gathered {
     batches: Vec<RecordBatch>,
     rows: usize,
+    memory: MemoryReservation,
 }
 
 impl Gathered {
     const ENOUGH: usize = 1 << 17;
+    /// Rows with vectors are many before they are large.
+    const ENOUGH_BYTES: usize = 32 << 20;
+
+    pub(super) fn new(core: &SessionCore) -> Self {
+        Self { batches: Vec::new(), rows: 0, memory: query::memory(core, "rows to be inserted") }
+    }
 
     /// The rows so far, when they are enough.
     pub(super) fn add(&mut self, rows: RecordBatch) -> Result<Option<RecordBatch>> {
+        query::reserve(&self.memory, bytes_of_batch(&rows))?;
         self.rows += rows.num_rows();
         self.batches.push(rows);
-        if self.rows < Self::ENOUGH { Ok(None) } else { self.rest() }
+        let enough = self.rows >= Self::ENOUGH || self.memory.size() >= Self::ENOUGH_BYTES;
+        if enough { self.rest() } else { Ok(None) }
     }
 
+    /// What has been gathered; from here on the transaction answers for its memory.
     pub(super) fn rest(&mut self) -> Result<Option<RecordBatch>> {
         self.rows = 0;
-        match std::mem::take(&mut self.batches).as_slice() {
+        if self.batches.len() > 1 {
+            query::reserve(&self.memory, self.memory.size())?;
+        }
+        let gathered = std::mem::take(&mut self.batches);
+        self.memory.free();
+        match gathered.as_slice() {
             [] => Ok(None),
             [one] => Ok(Some(one.clone())),
             many => Ok(Some(concat_batches(&many[0].schema(), many)?)),

@@ -73,7 +73,7 @@ pub(super) fn prepare(core: &Arc<SessionCore>, merge: &Merge, with: Option<&With
     let returning = match &merge.output {
         None => None,
         Some(OutputClause::Returning { select_items, .. }) => {
-            Returning::prepare(Some(select_items.clone()), &target, &HashSet::from([source.clone()]))?
+            Returning::prepare(core, Some(select_items.clone()), &target, &HashSet::from([source.clone()]))?
         }
         Some(_) => {
             return Err(Error::unsupported("MERGE with OUTPUT is not supported").with_hint("use RETURNING"));

@@ -112,8 +112,13 @@ pub(crate) fn fields_of(plan: &LogicalPlan, schema: &Schema) -> Vec<FieldRef> {
     plan.schema().fields().iter().zip(schema.fields()).map(of).collect()
 }
 
+/// Where a statement takes memory for rows that it holds.
+pub(super) fn memory(core: &SessionCore, what: &str) -> MemoryReservation {
+    MemoryConsumer::new(what).register(&core.database().runtime().memory_pool)
+}
+
 /// Asks for memory before it is used.
-fn reserve(memory: &MemoryReservation, more: usize) -> Result<()> {
+pub(super) fn reserve(memory: &MemoryReservation, more: usize) -> Result<()> {
     memory.try_grow(more).map_err(|e| {
         let wanted = memory.size() + more;
         Error::new(
@@ -131,7 +136,7 @@ pub(super) async fn collect(core: &Arc<SessionCore>, query: Query, params: &Para
     let mut result = core.start(&plan).await?;
     let schema = result.schema();
     let fields = fields_of(&plan, &schema);
-    let memory = MemoryConsumer::new("rows of a statement").register(&core.database().runtime().memory_pool);
+    let memory = memory(core, "rows of a statement");
     let mut batches = Vec::new();
     while let Some(batch) = result.next().await {
         let batch = batch?;

@@ -15,10 +15,12 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray, new_null_array};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Field, FieldRef, Schema};
+use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::sql::sqlparser::ast::{
     Expr, Ident, Query, SelectItem, SelectItemQualifiedWildcardKind, VisitorMut,
 };
 use triune_common::{Error, Result};
+use triune_storage::hot::bytes_of_batch;
 
 use super::query;
 use super::target::Target;
@@ -38,6 +40,8 @@ pub(super) struct Returning {
     /// Columns of other relations that the statement's own query has to select, by the name that they get.
     pub(super) extras: Vec<(String, Expr)>,
     done: Vec<RecordBatch>,
+    /// For the rows in `done`.
+    memory: MemoryReservation,
 }
 
 /// What happened to some rows; all of one length.
@@ -116,6 +120,7 @@ impl VisitorMut for Rebind<'_> {
 impl Returning {
     /// `others` are the names of what else the statement reads.
     pub(super) fn prepare(
+        core: &SessionCore,
         items: Option<Vec<SelectItem>>,
         target: &Target,
         others: &HashSet<String>,
@@ -162,12 +167,15 @@ impl Returning {
             let _ = walk_mut(&mut item, &mut rebind);
             prepared.push(item);
         }
-        Ok(Some(Self { items: distinct_labels(prepared), extras: rebind.extras, done: Vec::new() }))
+        let memory = query::memory(core, "rows of RETURNING");
+        let items = distinct_labels(prepared);
+        Ok(Some(Self { items, extras: rebind.extras, done: Vec::new(), memory }))
     }
 
     /// The same clause without rows.
     pub(super) fn fresh(&self) -> Self {
-        Self { items: self.items.clone(), extras: self.extras.clone(), done: Vec::new() }
+        let (items, extras) = (self.items.clone(), self.extras.clone());
+        Self { items, extras, done: Vec::new(), memory: self.memory.new_empty() }
     }
 
     /// Takes note of rows that were written.
@@ -195,7 +203,9 @@ impl Returning {
         fields.push(Arc::new(Field::new(ACTION, arrow::datatypes::DataType::Utf8, true)));
         columns.push(Arc::new(StringArray::from(vec![written.action; rows])));
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        self.done.push(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?);
+        let batch = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?;
+        query::reserve(&self.memory, bytes_of_batch(&batch))?;
+        self.done.push(batch);
         Ok(())
     }
 
@@ -214,7 +224,11 @@ impl Returning {
             self.add(target, &Written { new: Some(&empty), extras, ..Written::default() })?;
         }
         let schema = self.done[0].schema();
+        // Once as it came, once as one batch.
+        query::reserve(&self.memory, self.memory.size())?;
         query::put_batch(RETURNED, concat_batches(&schema, &self.done)?)?;
+        self.done = Vec::new();
+        self.memory.shrink(self.memory.size() / 2);
         let from = vec![query::relation(RETURNED, &target.alias)];
         let query = query::select(None, self.items, from, None)?;
         let plan = query::plan(core, query, params).await?;

@@ -186,7 +186,7 @@ pub(super) fn prepare_update(
         Some(UpdateTableFromKind::BeforeSet(from) | UpdateTableFromKind::AfterSet(from)) => from.clone(),
     };
     let assigned = assignments(&target, &update.assignments)?;
-    let returning = Returning::prepare(update.returning.clone(), &target, &aliases(&from))?;
+    let returning = Returning::prepare(core, update.returning.clone(), &target, &aliases(&from))?;
     let query = main_query(&target, &assigned, returning.as_ref(), from, update.selection.clone(), with)?;
     Ok(Prepared { target, assigned, returning, query })
 }
@@ -212,7 +212,7 @@ pub(super) fn prepare_delete(
     }
     let target = Target::of_factor(core, &table.relation, "DELETE")?;
     let using = delete.using.clone().unwrap_or_default();
-    let returning = Returning::prepare(delete.returning.clone(), &target, &aliases(&using))?;
+    let returning = Returning::prepare(core, delete.returning.clone(), &target, &aliases(&using))?;
     let query = main_query(&target, &[], returning.as_ref(), using, delete.selection.clone(), with)?;
     Ok(Prepared { target, assigned: vec![], returning, query })
 }
