@@ -525,7 +525,10 @@ fn cut_position(text: &str) -> (String, Option<Position>) {
     let Some(at) = text.rfind(" at Line: ") else { return (clip(&end_of_text(text)), None) };
     let mut numbers = text[at..].split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse::<u64>().ok());
     let found = numbers.next().zip(numbers.next()).map(|(l, c)| Position::new(l, c));
-    (clip(&end_of_text(text[..at].trim_end_matches(','))), found)
+    let text = &text[..at];
+    // A comma may be what was found.
+    let text = if text.ends_with("found: ,") { text } else { text.trim_end_matches(',') };
+    (clip(&end_of_text(text)), found)
 }
 
 /// A message must stay readable when the statement is not.
