@@ -11,7 +11,7 @@ use triune_common::{Clock, Error, Result, SystemClock, SystemRng};
 use triune_lance::{LanceCaches, LanceStore, NoOptions};
 use triune_storage::fs::RealFs;
 use triune_storage::key::Keys as RowKeys;
-use triune_storage::stamp::TableId;
+use triune_storage::stamp::{CommitTs, TableId};
 use triune_storage::store::{Limits, Store, StoreOptions};
 use triune_storage::table::{ColumnDef, TableDef, TableOptions};
 
@@ -49,6 +49,7 @@ fn definition() -> TableDef {
         last_column: 5,
         indexes: vec![],
         index_revision: 0,
+        created: CommitTs::ZERO,
     }
 }
 

@@ -18,6 +18,7 @@
 //! fsynced, and so are their folders. Until that state is published, a crash leaves files that nothing names;
 //! the next append drops the versions among them, VACUUM removes the files.
 
+mod choice;
 pub mod deletes;
 pub mod index;
 pub mod keyfile;
@@ -40,9 +41,10 @@ use triune_common::{Error, ErrorKind, Result, Rng, boxed};
 use triune_lance::{BuiltIndex, LanceProvider, LanceStore};
 use url::Url;
 
+pub use choice::RewriteOptions;
 pub use deletes::DeleteLog;
 pub use index::{FragmentMeta, KeyFileMeta, KeyIndex, Segment, address};
-pub use rewrite::{MapRows, RewriteOptions, Rewritten};
+pub use rewrite::{MapRows, Rewritten};
 pub use write::AppendOptions;
 
 use crate::fs::StorageFs;

@@ -114,14 +114,18 @@ impl WriterLock {
 
 impl Drop for WriterLock {
     fn drop(&mut self) {
-        // Closing alone would leave the lock with a child process that is being started at this moment.
-        // SAFETY: the descriptor belongs to `file`, which is open for the whole call.
-        unsafe { libc::flock(self.file.as_raw_fd(), libc::LOCK_UN) };
+        unlock(&self.file);
     }
 }
 
-/// `false` when another descriptor has the lock.
-fn try_lock(file: &File) -> io::Result<bool> {
+/// Gives the lock back. Closing alone would leave it with a child process that is being started at this moment.
+pub(crate) fn unlock(file: &File) {
+    // SAFETY: the descriptor belongs to `file`, which is open for the whole call.
+    unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_UN) };
+}
+
+/// Takes the exclusive lock of an open file; `false` when another descriptor has the lock.
+pub(crate) fn try_lock(file: &File) -> io::Result<bool> {
     loop {
         // SAFETY: the descriptor belongs to `file`, which is open for the whole call.
         if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0 {

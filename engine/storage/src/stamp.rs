@@ -26,6 +26,11 @@ impl CommitTs {
         Self(now.max(last.0 + 1))
     }
 
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
+    pub(crate) fn is_zero(&self) -> bool {
+        *self == Self::ZERO
+    }
+
     pub fn time(self) -> DateTime<Utc> {
         i64::try_from(self.0)
             .ok()

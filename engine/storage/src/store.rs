@@ -18,11 +18,13 @@ mod driver;
 mod history;
 mod identity;
 mod indexes;
+mod keeper;
 mod load;
 mod lookup;
 mod maintenance;
 mod optimize;
 mod provider;
+mod readers;
 mod recovery;
 mod remote;
 mod schema;
@@ -182,18 +184,21 @@ impl Store {
         self.next_table.load(Ordering::SeqCst)
     }
 
-    /// Makes an empty table. The caller then writes the definition into the catalog; a table that is in no
-    /// catalog is gone after the next opening, with all its rows.
+    /// Makes an empty table. The caller then writes the definition, with the moment that it was given here, into the
+    /// catalog; a table that is in no catalog is gone after the next opening, with all its rows.
     #[boxed]
-    pub async fn create_table(&self, def: TableDef) -> Result<()> {
+    pub async fn create_table(&self, def: TableDef) -> Result<TableDef> {
         self.check_writable()?;
-        let table = empty_table(def, self.shared.place.as_ref())?;
+        let mut table = empty_table(def, self.shared.place.as_ref())?;
         self.driver
             .run(move |committer| {
                 committer.check_writable()?;
+                committer.last = CommitTs::after(committer.last, committer.shared.clock.now());
+                let def = TableDef { created: committer.last, ..table.def.as_ref().clone() };
+                table.def = Arc::new(def.clone());
                 committer.version = Arc::new(committer.version.with(table));
                 committer.publish();
-                Ok(())
+                Ok(def)
             })
             .await
     }

@@ -27,7 +27,7 @@ pub use index::IndexDef;
 pub use triune_lance::IndexMethod;
 
 use crate::key::{KeyCodec, RID};
-use crate::stamp::TableId;
+use crate::stamp::{CommitTs, TableId};
 
 /// A table's definition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +50,9 @@ pub struct TableDef {
     pub comment: Option<String>,
     #[serde(default)]
     pub options: TableOptions,
+    /// When the table was made; before that there is no version of it. Zero for tables of which nobody knows.
+    #[serde(default, skip_serializing_if = "CommitTs::is_zero")]
+    pub created: CommitTs,
     /// The highest column id given out.
     pub last_column: u32,
     /// In the order of their making.
@@ -213,6 +216,7 @@ mod tests {
             last_column: 2,
             indexes: vec![],
             index_revision: 0,
+            created: CommitTs::ZERO,
         };
         let json = serde_json::to_string(&def).unwrap();
         assert_eq!(serde_json::from_str::<TableDef>(&json).unwrap(), def);

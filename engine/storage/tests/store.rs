@@ -12,6 +12,7 @@ mod store {
 
     mod filters;
     mod indexes;
+    mod keeper;
     mod model;
     mod recovery;
     mod remote;

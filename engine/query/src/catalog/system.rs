@@ -5,7 +5,8 @@
 //! ```
 //!
 //! `system.maintenance` has one row: how full the hot store and the log are and within which limits, how many
-//! checkpoints were made and when the last, how many commits had to wait for one, and what went wrong last.
+//! checkpoints were made and when the last, how many commits had to wait for one, how often the keeper has merged
+//! fragments, what VACUUM has freed, and what went wrong last.
 //!
 //! `system.indexes` has a row for each index of a table, `system.index_progress` one for each that is being built.
 
@@ -13,6 +14,7 @@ use std::sync::{Arc, Weak};
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array};
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::datasource::MemTable;
 use datafusion::error::{DataFusionError, Result as DfResult};
@@ -56,8 +58,10 @@ impl SchemaProvider for SystemSchema {
 fn maintenance(session: &SessionCore) -> DfResult<Arc<dyn TableProvider>> {
     let info = session.database().store().maintenance();
     let number = |n: u64| -> ArrayRef { Arc::new(UInt64Array::from(vec![n])) };
-    let last = info.last_checkpoint.map(|t| t.timestamp_micros());
-    let last: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![last]).with_timezone("UTC"));
+    let moment = |at: Option<DateTime<Utc>>| -> ArrayRef {
+        let at = at.map(|t| t.timestamp_micros());
+        Arc::new(TimestampMicrosecondArray::from(vec![at]).with_timezone("UTC"))
+    };
     let error: ArrayRef = Arc::new(StringArray::from(vec![info.last_error]));
     let batch = RecordBatch::try_from_iter_with_nullable([
         ("hot_bytes", number(info.hot_bytes), false),
@@ -65,8 +69,12 @@ fn maintenance(session: &SessionCore) -> DfResult<Arc<dyn TableProvider>> {
         ("wal_bytes", number(info.wal_bytes), false),
         ("wal_bytes_limit", number(info.wal_bytes_limit), false),
         ("checkpoints", number(info.checkpoints), false),
-        ("last_checkpoint", last, true),
+        ("last_checkpoint", moment(info.last_checkpoint), true),
         ("slowed_commits", number(info.slowed_commits), false),
+        ("merges", number(info.merges), false),
+        ("last_merge", moment(info.last_merge), true),
+        ("freed_bytes", number(info.freed_bytes), false),
+        ("last_vacuum", moment(info.last_vacuum), true),
         ("last_error", error, true),
     ])?;
     Ok(Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?))

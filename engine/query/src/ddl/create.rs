@@ -20,6 +20,7 @@ use datafusion::sql::sqlparser::ast::{self, CommentDef, CreateTableOptions, Wrap
 use futures::FutureExt;
 use triune_common::{Error, ErrorKind, Result};
 use triune_storage::catalog::{RelationEntry, RelationKind};
+use triune_storage::stamp::CommitTs;
 use triune_storage::table::{ColumnDef, TableDef, TableOptions};
 
 use super::columns::{self, Constraints};
@@ -77,6 +78,7 @@ async fn definition(
         last_column: 0,
         indexes: vec![],
         index_revision: 0,
+        created: CommitTs::ZERO,
     };
     let mut constraints = Constraints::default();
     let names_only =
@@ -180,7 +182,7 @@ pub(crate) async fn table(
     let fields: Option<Vec<FieldRef>> = query.as_ref().map(|q| q.schema().fields().iter().cloned().collect());
     let def = definition(core, (&schema, &name), &table, like, fields.as_deref()).await?;
     let store = core.database().store();
-    store.create_table(def.clone()).boxed().await?;
+    let def = store.create_table(def).boxed().await?;
     let filled = match query {
         Some(plan) => {
             if plan.schema().fields().len() == def.columns.len() {

@@ -23,6 +23,7 @@ use futures::StreamExt;
 use parking_lot::Mutex;
 use triune_common::{Error, Result, boxed};
 
+use super::choice::{RewriteOptions, Worn};
 use super::sorted::sorted;
 use super::write::{
     KeySink, ROWS_PER_FILE, SORT_MEMORY, ahead, blocking, check_columns, merge, merge_worthwhile, not_empty,
@@ -33,27 +34,6 @@ use crate::stamp::CommitTs;
 
 /// Rows of a batch on its way through a rewrite.
 const BATCH_ROWS: usize = 8192;
-
-/// Which fragments are rewritten, and how.
-#[derive(Debug, Clone)]
-pub struct RewriteOptions {
-    /// Rows that ended at or before this are not needed by any snapshot and are dropped; later ones are kept
-    /// and stay masked. No more than the base's checkpoint counts.
-    pub horizon: CommitTs,
-    /// Fragments with fewer rows that stay are merged with others.
-    pub small_rows: u32,
-    /// Fragments are rewritten when at least this share of their rows is dropped.
-    pub dropped_share: f64,
-    /// All fragments are rewritten: the order of CLUSTER BY then holds over all of the table.
-    pub everything: bool,
-}
-
-impl RewriteOptions {
-    /// Small fragments, and those that have lost a tenth of their rows.
-    pub fn new(horizon: CommitTs) -> Self {
-        Self { horizon, small_rows: (ROWS_PER_FILE / 2) as u32, dropped_share: 0.1, everything: false }
-    }
-}
 
 /// Turns rows of the old stored schema into rows of the new one, one for one.
 pub type MapRows = Arc<dyn Fn(RecordBatch) -> Result<RecordBatch> + Send + Sync>;
@@ -143,19 +123,14 @@ impl Base {
     #[boxed]
     pub async fn rewrite(&self, options: &RewriteOptions) -> Result<Option<Rewritten>> {
         let Some(mask) = self.droppable(options.horizon) else { return Ok(None) };
-        let mut chosen: Vec<u32> = Vec::new();
-        let mut dropped_any = false;
-        for fragment in &self.state.fragments {
+        let found = self.state.fragments.iter().map(|fragment| {
             let first = address(fragment.id, 0);
             let dropped = mask.range_cardinality(first..first + u64::from(fragment.rows));
-            let left = u64::from(fragment.rows) - dropped;
-            let share = dropped as f64 / f64::from(fragment.rows.max(1));
-            let lost = dropped > 0 && share >= options.dropped_share;
-            if options.everything || lost || left < u64::from(options.small_rows) {
-                chosen.push(fragment.id);
-                dropped_any |= dropped > 0;
-            }
-        }
+            Worn { id: fragment.id, rows: fragment.rows, dropped }
+        });
+        let found: Vec<Worn> = found.collect();
+        let chosen = options.choose(&found);
+        let dropped_any = found.iter().any(|f| f.dropped > 0 && chosen.contains(&f.id));
         // One fragment alone is rewritten to lose rows or to be sorted, not to be merged with itself.
         let sorts = options.everything && !self.table.cluster_by.is_empty();
         if chosen.is_empty() || (chosen.len() == 1 && !dropped_any && !sorts) {

@@ -50,6 +50,7 @@ fn definition(by: By) -> TableDef {
         last_column: 3,
         indexes: vec![],
         index_revision: 0,
+        created: CommitTs::ZERO,
     }
 }
 

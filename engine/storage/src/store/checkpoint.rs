@@ -23,6 +23,7 @@ use triune_common::{Result, boxed};
 use super::Store;
 use super::committer::{Committer, Frozen};
 use super::history;
+use super::readers::superseded;
 use super::shared::Place;
 use super::state::{State, TableState};
 use super::version::{DbVersion, TableVersion};
@@ -172,7 +173,8 @@ pub(super) fn store_state(
     segment: SegmentId,
     next_table: u64,
 ) -> Result<SegmentId> {
-    let mut state = State::load(place.fs.as_ref(), &place.folder)?;
+    let old = State::load(place.fs.as_ref(), &place.folder)?;
+    let mut state = old.clone();
     let longest = tables.values().map(|t| t.def.options.retention_seconds).max().unwrap_or(0);
     let needed =
         history::keep(place, &state, longest, committer.shared.clock.now())?.unwrap_or(segment).min(segment);
@@ -187,6 +189,8 @@ pub(super) fn store_state(
         }
         return Err(e);
     }
+    let shared = &committer.shared;
+    shared.supersede(superseded(&old, &state, shared.clock.now()));
     Ok(needed)
 }
 

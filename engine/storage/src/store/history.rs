@@ -79,10 +79,8 @@ pub(super) fn keep(
     let path = |s: &State| folder.join(format!("{:020}.json", s.latest().0));
     if retention > 0 {
         place.fs.create_dir_all(&folder).map_err(|e| io_error("make", &folder, &e))?;
-        let path = path(published);
-        if !place.fs.exists(&path).map_err(|e| io_error("read", &path, &e))? {
-            published.store_to(place.fs.as_ref(), &path)?;
-        }
+        // OPTIMIZE publishes the same commits in other files: those are the ones to keep.
+        published.store_to(place.fs.as_ref(), &path(published))?;
     }
     let mut kept = states(place)?;
     let horizon = u64::try_from(now.timestamp_micros())
@@ -123,10 +121,17 @@ impl Store {
         let bases = self.shared.bases.lock().await;
         let snapshot = self.shared.snapshot();
         let pin = self.shared.pins.pin(at.min(snapshot.ts));
-        drop(bases);
         let version = Arc::clone(snapshot.version.table(table)?);
         if at > CommitTs::after(snapshot.ts, self.shared.clock.now()) {
             return Err(Error::invalid(format!("{} ({at}) lies in the future", at.time())));
+        }
+        let created = version.def.created;
+        if at < created {
+            return Err(Error::invalid(format!(
+                "the table was made at {} and has no version from before, as {} ({at}) is",
+                created.time(),
+                at.time()
+            )));
         }
         if at >= version.since {
             let then = Snapshot { ts: at.min(snapshot.ts), version: snapshot.version, _pin: pin };
@@ -138,6 +143,7 @@ impl Store {
                 "a database in memory keeps no versions from before a TRUNCATE or an ALTER",
             ));
         };
+        // Still locked: VACUUM must not take the files away before the base is known to be read.
         let mut states = states(place)?;
         states.push(State::load(place.fs.as_ref(), &place.folder)?);
         let first_def = states.iter().find_map(|s| s.tables.get(&table));
@@ -168,6 +174,7 @@ impl Store {
         if let Some(base) = &table.base {
             self.shared.track(table.def.id, base);
         }
+        drop(bases);
         Ok(Arc::new(StoreProvider::new(table.def.scan_schema(), table, then, None)) as Arc<dyn TableProvider>)
     }
 

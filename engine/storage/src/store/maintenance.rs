@@ -1,9 +1,11 @@
-//! The keeper: checkpoints by itself, within limits, and slows writers that outrun it.
+//! The keeper: checkpoints, merges and cleans by itself, within limits, and slows writers that outrun it.
 //!
 //! ```text
 //!  hot bytes   0 ────────── half the limit ────────── limit
 //!              commits run freely │ a checkpoint starts │ commits wait until it has made room
 //! ```
+//!
+//! Besides it merges fragments and removes files ([`super::keeper`]).
 //!
 //! A commit that waits holds nothing; it is never refused for being too fast. What the keeper does and what
 //! went wrong last is shown in `system.maintenance`.
@@ -30,11 +32,25 @@ pub struct Limits {
     pub wal_bytes: u64,
     /// A checkpoint starts when the oldest hot row is older.
     pub hot_age: Duration,
+    /// So many small fragments of like size are merged.
+    pub small_fragments: usize,
+    /// Fragments that have lost this share of their rows are written anew.
+    pub deleted_share: f64,
+    /// The keeper leaves files alone for so long after a newer state was published, for readers in other
+    /// processes that could not announce themselves.
+    pub reader_grace: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { hot_bytes: 512 << 20, wal_bytes: 1 << 30, hot_age: Duration::from_secs(300) }
+        Self {
+            hot_bytes: 512 << 20,
+            wal_bytes: 1 << 30,
+            hot_age: Duration::from_secs(300),
+            small_fragments: 8,
+            deleted_share: 0.2,
+            reader_grace: Duration::from_secs(600),
+        }
     }
 }
 
@@ -47,6 +63,10 @@ pub(super) struct Gauge {
     pub(super) checkpoints: AtomicU64,
     /// Commits that had to wait for room.
     pub(super) slowed: AtomicU64,
+    /// Tables' fragments merged by the keeper.
+    pub(super) merges: AtomicU64,
+    /// Bytes that VACUUM has freed.
+    pub(super) freed: AtomicU64,
     pub(super) last: Mutex<Last>,
     /// Somebody wants a checkpoint.
     pub(super) wanted: Notify,
@@ -57,6 +77,8 @@ pub(super) struct Gauge {
 #[derive(Debug, Default, Clone)]
 pub(super) struct Last {
     pub(super) checkpoint: Option<DateTime<Utc>>,
+    pub(super) merge: Option<DateTime<Utc>>,
+    pub(super) vacuum: Option<DateTime<Utc>>,
     pub(super) error: Option<String>,
 }
 
@@ -70,6 +92,10 @@ pub struct MaintenanceInfo {
     pub checkpoints: u64,
     pub last_checkpoint: Option<DateTime<Utc>>,
     pub slowed_commits: u64,
+    pub merges: u64,
+    pub last_merge: Option<DateTime<Utc>>,
+    pub freed_bytes: u64,
+    pub last_vacuum: Option<DateTime<Utc>>,
     pub last_error: Option<String>,
 }
 
@@ -86,6 +112,10 @@ impl Store {
             checkpoints: gauge.checkpoints.load(Ordering::Relaxed),
             last_checkpoint: last.checkpoint,
             slowed_commits: gauge.slowed.load(Ordering::Relaxed),
+            merges: gauge.merges.load(Ordering::Relaxed),
+            last_merge: last.merge,
+            freed_bytes: gauge.freed.load(Ordering::Relaxed),
+            last_vacuum: last.vacuum,
             last_error: last.error,
         }
     }
@@ -162,6 +192,9 @@ async fn look(store: &Weak<Store>) -> bool {
             tokio::time::sleep(LOOK).await;
         }
         gauge.relieved.notify_waiters();
+    }
+    if let Err(e) = store.keep().await {
+        gauge.last.lock().error = Some(e.to_string());
     }
     true
 }

@@ -13,6 +13,7 @@ use super::committer::{Committer, apply};
 use super::driver::Driver;
 use super::history;
 use super::maintenance::Limits;
+use super::readers::Reader;
 use super::remote::Remote;
 use super::shared::{Place, Shared};
 use super::state::{State, TableState};
@@ -45,10 +46,12 @@ impl Store {
     pub async fn refresh(&self, definitions: &[TableDef]) -> Result<()> {
         let (Some(place), Some(_)) = (&self.shared.place, &self.read_only) else { return Ok(()) };
         let _bases = self.shared.bases.lock().await;
-        let (Recovered { version, last, .. }, damage) = read_now(place, definitions).await?;
+        let Found { recovered: Recovered { version, last, .. }, damage, reader } =
+            read_now(place, definitions).await?;
         if let Some(why) = damage {
             return Err(Error::new(ErrorKind::Data, why));
         }
+        self.shared.announce(&version, reader);
         self.shared.show(last, &version);
         Ok(())
     }
@@ -107,8 +110,9 @@ impl Store {
         Ok(store)
     }
 
-    /// Opens a database's storage as it is now, for reading. Changes nothing on disk and needs no lock: another
-    /// process may go on writing, which is not seen until the storage is opened again.
+    /// Opens a database's storage as it is now, for reading. Changes nothing of it and needs no lock: another
+    /// process may go on writing, which is not seen until [`Store::refresh`]. Where it can, it announces what it reads
+    /// (`readers`).
     ///
     /// What is damaged is left out: a table that cannot be opened says so when it is used, of a log that cannot be
     /// read further the commits before that place are shown. `system.maintenance` tells in `last_error`.
@@ -125,9 +129,10 @@ impl Store {
         limits: Limits,
         definitions: &[TableDef],
     ) -> Result<Arc<Self>> {
-        let (recovered, damage) = read_now(&place, definitions).await?;
+        let Found { recovered, damage, reader } = read_now(&place, definitions).await?;
         let Recovered { version, last, next_table } = recovered;
         let shared = Arc::new(Shared::new(clock, Some(place), limits, last, Arc::clone(&version)));
+        shared.announce(&version, reader);
         shared.gauge.last.lock().error = damage;
         let driver = Driver::inline(Committer::new(Arc::clone(&shared), None, version, last));
         let why = Error::new(ErrorKind::Permission, "the database is open read-only")
@@ -145,22 +150,37 @@ impl Store {
     }
 }
 
+/// What a read-only opening has found.
+struct Found {
+    recovered: Recovered,
+    damage: Option<String>,
+    reader: Option<Reader>,
+}
+
 /// What is there now, beside a writer, and what of it is damaged.
-async fn read_now(place: &Place, definitions: &[TableDef]) -> Result<(Recovered, Option<String>)> {
+async fn read_now(place: &Place, definitions: &[TableDef]) -> Result<Found> {
     let mut attempt = 1;
     loop {
         let state = State::load(place.fs.as_ref(), &place.folder);
-        let Ok(state) = state else { return salvage(place, state, definitions.to_vec()).await };
-        if let Ok(recovered) = read(place, &state, definitions).await {
-            return Ok((recovered, None));
+        let Ok(state) = state else {
+            let (recovered, damage) = salvage(place, state, definitions.to_vec()).await?;
+            return Ok(Found { recovered, damage, reader: None });
+        };
+        let reader = Reader::announce(place, &state);
+        // From here on its files stay, if it is still the published one.
+        let same = || match State::load(place.fs.as_ref(), &place.folder) {
+            Ok(newer) => Ok(newer.to_json()? == state.to_json()?),
+            Err(_) => Ok(false),
+        };
+        let stays: Result<bool> = same();
+        if stays? && let Ok(recovered) = read(place, &state, definitions).await {
+            return Ok(Found { recovered, damage: None, reader });
         }
         // The writer has removed what this state names, and published another one; or something is damaged.
-        let same = match State::load(place.fs.as_ref(), &place.folder) {
-            Ok(newer) => newer.to_json()? == state.to_json()?,
-            Err(_) => false,
-        };
-        if attempt == ATTEMPTS || same {
-            return salvage(place, Ok(state), definitions.to_vec()).await;
+        let stays: Result<bool> = same();
+        if attempt == ATTEMPTS || stays? {
+            let (recovered, damage) = salvage(place, Ok(state), definitions.to_vec()).await?;
+            return Ok(Found { recovered, damage, reader });
         }
         attempt += 1;
     }

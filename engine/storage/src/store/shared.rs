@@ -1,9 +1,10 @@
 //! What transactions, the committer and maintenance share.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, Weak};
 
+use chrono::{DateTime, Utc};
 use datafusion::execution::memory_pool::MemoryPool;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
@@ -11,12 +12,17 @@ use triune_common::{Clock, Rng};
 use triune_lance::LanceStore;
 
 use super::indexes::IndexWork;
+use super::keeper::Rounds;
 use super::maintenance::{Gauge, Limits};
+use super::readers::{Reader, Superseded};
 use super::remote::Remote;
 use super::version::{DbVersion, Pins, Snapshot};
 use crate::base::Base;
 use crate::fs::StorageFs;
 use crate::stamp::{CommitTs, TableId};
+
+/// So many replaced states of tables are remembered, each some hundred bytes.
+const RECENT: usize = 4096;
 
 /// See the module's description.
 #[derive(Debug)]
@@ -32,6 +38,12 @@ pub(super) struct Shared {
     alive: Mutex<Vec<(TableId, Weak<Base>)>>,
     /// Tables that were dropped and whose files are still there.
     pub(super) dropped: Mutex<Vec<TableId>>,
+    /// What was published a short time ago, oldest first.
+    recent: Mutex<VecDeque<Superseded>>,
+    /// What the keeper has seen of the tables.
+    pub(super) rounds: Mutex<Rounds>,
+    /// Of a read-only store: what it has announced, as long as somebody reads that version.
+    readers: Mutex<Vec<(Weak<DbVersion>, Reader)>>,
     /// Tables whose rows are being rewritten: commits to them wait.
     blocked: Mutex<HashSet<TableId>>,
     unblocked: Notify,
@@ -78,6 +90,9 @@ impl Shared {
             bases: tokio::sync::Mutex::new(()),
             alive: Mutex::default(),
             dropped: Mutex::default(),
+            recent: Mutex::default(),
+            rounds: Mutex::default(),
+            readers: Mutex::default(),
             blocked: Mutex::default(),
             unblocked: Notify::new(),
             limits,
@@ -130,6 +145,29 @@ impl Shared {
     /// The bases of a table that somebody reads.
     pub(super) fn alive(&self, table: TableId) -> Vec<Arc<Base>> {
         self.alive.lock().iter().filter(|(t, _)| *t == table).filter_map(|(_, b)| b.upgrade()).collect()
+    }
+
+    /// Remembers what a newer state has replaced.
+    pub(super) fn supersede(&self, parts: Vec<Superseded>) {
+        let mut recent = self.recent.lock();
+        recent.extend(parts);
+        let excess = recent.len().saturating_sub(RECENT);
+        recent.drain(..excess);
+    }
+
+    /// What was published until less than the limits' grace ago.
+    pub(super) fn recent(&self, now: DateTime<Utc>) -> Vec<Superseded> {
+        let grace = self.limits.reader_grace;
+        let mut recent = self.recent.lock();
+        recent.retain(|r| (now - r.at).to_std().unwrap_or_default() < grace);
+        recent.iter().cloned().collect()
+    }
+
+    /// Keeps an announcement as long as its version is read.
+    pub(super) fn announce(&self, version: &Arc<DbVersion>, reader: Option<Reader>) {
+        let mut readers = self.readers.lock();
+        readers.retain(|(version, _)| version.strong_count() > 0);
+        readers.extend(reader.map(|r| (Arc::downgrade(version), r)));
     }
 
     /// Holds up commits to a table until the answer is dropped.

@@ -26,6 +26,8 @@ enum Step {
     Checkpoint,
     Optimize,
     Vacuum,
+    /// A round of the keeper's.
+    Keep,
     CreateIndex(bool),
     DropIndex(bool),
     Reindex(bool),
@@ -52,6 +54,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Checkpoint),
         1 => Just(Step::Optimize),
         1 => Just(Step::Vacuum),
+        1 => Just(Step::Keep),
         1 => any::<bool>().prop_map(Step::CreateIndex),
         1 => any::<bool>().prop_map(Step::DropIndex),
         1 => any::<bool>().prop_map(Step::Reindex),
@@ -72,7 +75,8 @@ fn index(first: bool) -> IndexDef {
 }
 
 async fn run(steps: Vec<Step>) {
-    let (place, mut store) = Place::create().await;
+    let place = Place { limits: Place::busy(), ..Place::new() };
+    let mut store = place.open().await;
     let mut committed = Rows::new();
     let mut open = store.begin();
     let mut own = Rows::new();
@@ -134,6 +138,7 @@ async fn run(steps: Vec<Step>) {
             Step::Checkpoint => store.checkpoint().await.expect(&at),
             Step::Optimize => store.optimize(KEYED).await.expect(&at),
             Step::Vacuum => drop(store.vacuum(KEYED).await.expect(&at)),
+            Step::Keep => store.keep().await.expect(&at),
             Step::CreateIndex(first) => {
                 let made = store.create_index(KEYED, index(first)).await;
                 if indexes.contains(&index(first)) {

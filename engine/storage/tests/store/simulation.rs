@@ -63,7 +63,7 @@ struct World {
 impl World {
     async fn new(seed: u64) -> Self {
         let fs = SimFs::new(seed);
-        let mut place = Place::new();
+        let mut place = Place { limits: Place::busy(), ..Place::new() };
         fs.create_dir_all(place.folder.path()).unwrap();
         place.fs = Arc::new(fs.clone());
         place.thread = false;
@@ -200,7 +200,7 @@ async fn simulate(seed: u64) {
         world.fs.set_faults(faults);
         let mut perhaps = None;
         for _ in 0..60 {
-            match world.rng.random_range(0..22) {
+            match world.rng.random_range(0..23) {
                 0..=3 if world.open.len() < 3 => world.begin(),
                 _ if world.open.is_empty() => world.begin(),
                 4..=11 => world.transfer().await,
@@ -217,6 +217,7 @@ async fn simulate(seed: u64) {
                 // A disk that fails them makes no answer wrong.
                 18 => drop(world.store.checkpoint().await),
                 19 => drop(world.store.optimize(KEYED).await),
+                22 => drop(world.store.keep().await),
                 20 => drop(world.store.create_index(KEYED, by_value()).await),
                 _ => drop(world.store.drop_index(KEYED, "by_v").await),
             }

@@ -12,7 +12,7 @@ use triune_common::{Clock, ManualClock};
 use triune_lance::{LanceCaches, LanceStore, NoOptions};
 use triune_storage::fs::{RealFs, StorageFs};
 use triune_storage::key::Keys;
-use triune_storage::stamp::TableId;
+use triune_storage::stamp::{CommitTs, TableId};
 use triune_storage::store::{Limits, Store, StoreOptions, Transaction};
 use triune_storage::table::{ColumnDef, TableDef, TableOptions};
 
@@ -25,12 +25,19 @@ pub(crate) struct Place {
     pub(crate) fs: Arc<dyn StorageFs>,
     /// `false`: commits are handled by whoever makes them.
     pub(crate) thread: bool,
+    pub(crate) limits: Limits,
 }
 
 impl Place {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        Self { folder, clock: Arc::new(ManualClock::default()), fs: Arc::new(RealFs), thread: true }
+        Self {
+            folder,
+            clock: Arc::new(ManualClock::default()),
+            fs: Arc::new(RealFs),
+            thread: true,
+            limits: Limits::default(),
+        }
     }
 
     pub(crate) async fn open(&self) -> Arc<Store> {
@@ -38,17 +45,31 @@ impl Place {
     }
 
     pub(crate) async fn try_open(&self) -> triune_common::Result<Arc<Store>> {
-        Store::open(StoreOptions {
+        Store::open(self.options()).await
+    }
+
+    /// As another process would open it.
+    pub(crate) async fn open_read_only(&self) -> Arc<Store> {
+        Store::open_read_only(self.options()).await.expect("the store opens for reading")
+    }
+
+    fn options(&self) -> StoreOptions {
+        StoreOptions {
             fs: Arc::clone(&self.fs),
             folder: self.folder.path().to_owned(),
             lance: LanceStore::new(LanceCaches::default(), Arc::new(NoOptions)),
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             rng: Arc::new(triune_common::SystemRng::new()),
             definitions: vec![definition(KEYED, &["id"]), definition(PLAIN, &[])],
-            limits: Limits::default(),
+            limits: self.limits,
             thread: self.thread,
-        })
-        .await
+        }
+    }
+
+    /// Limits under which the keeper finds something to do at every look.
+    pub(crate) fn busy() -> Limits {
+        let grace = std::time::Duration::ZERO;
+        Limits { small_fragments: 2, deleted_share: 0.01, reader_grace: grace, ..Limits::default() }
     }
 
     /// A new store with both tables.
@@ -84,6 +105,7 @@ pub(crate) fn definition(id: TableId, key: &[&str]) -> TableDef {
         last_column: 3,
         indexes: vec![],
         index_revision: 0,
+        created: CommitTs::ZERO,
     }
 }
 
