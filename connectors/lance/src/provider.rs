@@ -38,6 +38,7 @@ use crate::predicate::Predicate;
 use crate::scan::LanceScanExec;
 use crate::scan::pieces::{self, FragmentRows};
 use crate::scan::size;
+use crate::text::TextIndex;
 
 /// What scans and searches of one version share. Column indexes are those of `schema`.
 #[derive(Debug)]
@@ -57,6 +58,8 @@ pub(crate) struct Table {
     indexes: Arc<OnceCell<Vec<VectorIndexInfo>>>,
     /// How many partitions each index that was searched has.
     index_partitions: Arc<Mutex<HashMap<String, usize>>>,
+    /// Full-text indexes that were opened.
+    pub(crate) text_indexes: Arc<Mutex<HashMap<String, Arc<TextIndex>>>>,
     /// Indexes that are passed over.
     ignored: Arc<BTreeSet<String>>,
     /// Indexes that could not be read, and why; shared by all providers of this version.
@@ -121,6 +124,7 @@ impl Table {
             variable_bytes: self.variable_bytes,
             indexes: Arc::clone(&self.indexes),
             index_partitions: Arc::clone(&self.index_partitions),
+            text_indexes: Arc::clone(&self.text_indexes),
             ignored: Arc::clone(&self.ignored),
             damaged: Arc::clone(&self.damaged),
         }
@@ -176,6 +180,7 @@ impl LanceProvider {
             variable_bytes,
             indexes: Arc::default(),
             index_partitions: Arc::default(),
+            text_indexes: Arc::default(),
             ignored: Arc::default(),
             damaged: Arc::default(),
             dataset,

@@ -109,7 +109,7 @@ impl LanceProvider {
         Ok(Some(IndexMatch { indexes, rows: kept, rest }))
     }
 
-    fn without_fragments(&self, fragments: &RoaringBitmap) -> Result<Arc<Self>> {
+    pub(crate) fn without_fragments(&self, fragments: &RoaringBitmap) -> Result<Arc<Self>> {
         let mut hidden = self.table.mask.as_ref().map(|m| m.rows().as_ref().clone()).unwrap_or_default();
         for fragment in &self.table.fragments {
             if u32::try_from(fragment.id).is_ok_and(|id| fragments.contains(id)) {

@@ -101,7 +101,8 @@ impl ExtensionPlanner for VectorSearchPlanner {
     }
 }
 
-fn no_index(why: &str) -> Error {
+/// An error of `search.mode = index`.
+pub(crate) fn no_index(why: &str) -> Error {
     Error::invalid(format!("{SEARCH_MODE} is index, and no index can be used: {why}"))
         .with_hint(format!("CREATE INDEX makes one; SET {SEARCH_MODE} = auto compares every row"))
 }

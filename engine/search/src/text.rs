@@ -13,7 +13,7 @@
 //! | [`bm25`] | which rows match, and their scores |
 //! | `desugar` | the call in `FROM` to a sub-query with a marker |
 //! | `highlight` | the functions that show where a text has the words of a query |
-//! | [`node`], [`exec`] | the search as a plan and as an operator |
+//! | [`node`], [`exec`], [`indexed`] | the search as a plan and as operators |
 //!
 //! # What is scored
 //!
@@ -22,21 +22,23 @@
 //! idf(w)             = ln(1 + (N − n + 0.5) / (n + 0.5))                                   k1 = 1.2, b = 0.75
 //! ```
 //!
-//! N is the number of rows of the table whose column is not NULL, n those of them with the word, `tf` how
+//! N is the number of rows of the table whose column has a word, n those of them with this word, `tf` how
 //! often the row's text has it, `dl` the words of the text, `avgdl` their mean: Lance's formula. N, n and
 //! avgdl are of *all* rows of the table that the statement sees, whatever its conditions are, so a row has
 //! the same score under every filter. A row's score is the best of its columns' scores.
 //!
 //! # How it runs
 //!
-//! Every table is read twice: once, the text columns only, for N, n and avgdl, and once, after the
-//! conditions, for the rows. Nothing is approximate. A full-text index is not used yet.
+//! Through full-text indexes of the searched columns ([`indexed`]), or, where they cannot be used, over every row
+//! ([`exec`]): twice, once the text columns only, for N, n and avgdl, and once, after the conditions, for the rows.
+//! Neither is approximate, and both give the same.
 
 pub mod analysis;
 pub mod bm25;
 pub(crate) mod desugar;
 pub mod exec;
 pub(crate) mod highlight;
+pub mod indexed;
 pub(crate) mod marker;
 pub mod node;
 pub mod query;

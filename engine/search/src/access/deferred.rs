@@ -29,8 +29,9 @@ use parking_lot::Mutex;
 use triune_common::Error;
 
 use super::exec::with_schema;
+use super::hot::HotPart;
 use super::keys::{KeyMask, all_of};
-use super::{HotPart, Template};
+use super::way::Template;
 use crate::DISTANCE_COLUMN;
 use crate::topk::QuerySource;
 

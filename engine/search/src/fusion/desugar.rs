@@ -18,7 +18,8 @@
 //! | `fusion` | `'rrf'` or `'weighted'` | `'rrf'` |
 //! | `alpha` | the weight of the vector part, 0 to 1; the text part has the rest. `weighted` only | 0.5 |
 //! | `candidates` | how many rows each part gives, 1 to 1,000,000 | 10 · k, at least 100 |
-//! | `metric`, `nprobes`, `refine_factor`, `exact` | as of `vector_search` | |
+//! | `metric`, `nprobes`, `refine_factor` | as of `vector_search` | |
+//! | `exact` | of both searches: `true` uses no index | `false` |
 //! | `operator`, `phrase`, `slop`, `fuzziness`, `prefix_length`, `language`, `stemming`, `stop_words` | as of `text_search` | |
 //! | `where` | a condition over the table's columns | every row |
 //!
@@ -179,8 +180,12 @@ fn hybrid(mut call: Call) -> Result<(Call, Fusion)> {
     near.extend(given.take("column").map(|(e, _)| named("column", e)));
     let has_vector = vector.is_some();
     near.extend(vector.map(|v| named("query", v)));
-    for name in ["metric", "nprobes", "refine_factor", "exact"] {
+    for name in ["metric", "nprobes", "refine_factor"] {
         near.extend(given.take(name).map(|(e, _)| named(name, e)));
+    }
+    if let Some((exact, _)) = given.take("exact") {
+        near.push(named("exact", exact.clone()));
+        found.push(named("exact", exact));
     }
     for name in [
         "columns",

@@ -9,10 +9,12 @@
 //! case, without English endings, without English stop words, without accents. A stop word keeps its
 //! place: the words around it are not neighbours.
 
+use std::collections::BTreeMap;
+
 use lance_index::scalar::inverted::InvertedIndexParams;
 use lance_index::scalar::inverted::document_tokenizer::LanceTokenizer;
-use serde_json::json;
 use triune_common::{Error, Result};
+use triune_lance::inverted_params;
 
 /// The languages that have endings and stop words.
 pub const LANGUAGES: [&str; 18] = [
@@ -36,20 +38,46 @@ pub const LANGUAGES: [&str; 18] = [
     "turkish",
 ];
 
-/// How texts become words.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct AnalysisOptions {
-    /// One of [`LANGUAGES`].
-    pub language: String,
-    /// Whether endings are taken off.
-    pub stemming: bool,
-    /// Whether words that are in every text are left out.
-    pub stop_words: bool,
-}
+/// How texts become words: the parameters of a full-text index that say so, under their names.
+///
+/// What is not given has the default of an index.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct AnalysisOptions(BTreeMap<String, String>);
 
-impl Default for AnalysisOptions {
-    fn default() -> Self {
-        Self { language: "english".to_owned(), stemming: true, stop_words: true }
+/// The parameters of an index that decide about words.
+const OF_WORDS: [&str; 7] =
+    ["language", "stemming", "stop_words", "lower_case", "ascii_folding", "tokenizer", "max_token_length"];
+
+impl AnalysisOptions {
+    /// As an index with these parameters does it.
+    pub fn of_index(parameters: &BTreeMap<String, String>) -> Self {
+        let of_words = parameters.iter().filter(|(name, _)| OF_WORDS.contains(&name.as_str()));
+        Self(of_words.map(|(name, value)| (name.clone(), value.clone())).collect())
+    }
+
+    /// The same, but for one parameter.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.0.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// One of [`LANGUAGES`].
+    fn language(&self) -> &str {
+        self.0.get("language").map_or("english", String::as_str)
+    }
+
+    /// The parameters of an index that makes the same words.
+    ///
+    /// # Errors
+    /// If there is no such language.
+    pub fn params(&self) -> Result<InvertedIndexParams> {
+        inverted_params(&self.0).map_err(|e| self.wrong(e.message()))
+    }
+
+    fn wrong(&self, e: &str) -> Error {
+        Error::invalid(format!("texts cannot be read as {} ({e})", self.language()))
+            .with_hint(format!("language is one of {}", LANGUAGES.join(", ")))
     }
 }
 
@@ -74,25 +102,8 @@ impl Analyzer {
     /// # Errors
     /// If the language has no stop words or endings.
     pub fn new(options: &AnalysisOptions) -> Result<Self> {
-        let wrong = |e: String| {
-            Error::invalid(format!("texts cannot be read as {} ({e})", options.language))
-                .with_hint(format!("language is one of {}", LANGUAGES.join(", ")))
-        };
-        let mut language = options.language.clone();
-        if let Some(first) = language.get_mut(..1) {
-            first.make_ascii_uppercase();
-        }
-        let params: InvertedIndexParams = serde_json::from_value(json!({
-            "base_tokenizer": "simple",
-            "language": language,
-            "stem": options.stemming,
-            "remove_stop_words": options.stop_words,
-            "lower_case": true,
-            "ascii_folding": true,
-            "max_token_length": 40,
-        }))
-        .map_err(|e| wrong(e.to_string()))?;
-        Ok(Self { tokenizer: params.build().map_err(|e| wrong(e.to_string()))? })
+        let tokenizer = options.params()?.build().map_err(|e| options.wrong(&e.to_string()))?;
+        Ok(Self { tokenizer })
     }
 
     /// Calls `each` with word, place among the words, and place in the text.
@@ -140,7 +151,7 @@ mod tests {
     fn endings_stop_words_case_and_accents() {
         let all = AnalysisOptions::default();
         assert_eq!(words("The Cafés, RUNNING!", &all), [("cafe".to_owned(), 1), ("run".to_owned(), 2)]);
-        let plain = AnalysisOptions { stemming: false, stop_words: false, ..all };
+        let plain = all.with("stemming", "false").with("stop_words", "false");
         assert_eq!(
             words("The Cafés", &plain),
             [("the".to_owned(), 0), ("cafes".to_owned(), 1)],
@@ -152,11 +163,11 @@ mod tests {
     fn every_language_can_be_built() {
         for language in LANGUAGES {
             let stop_words = !matches!(language, "arabic" | "greek" | "romanian" | "tamil" | "turkish");
-            let options = AnalysisOptions { language: language.to_owned(), stemming: true, stop_words };
+            let options = AnalysisOptions::default()
+                .with("language", language)
+                .with("stop_words", stop_words.to_string());
             assert!(Analyzer::new(&options).is_ok(), "{language}");
         }
-        assert!(
-            Analyzer::new(&AnalysisOptions { language: "klingon".into(), ..Default::default() }).is_err()
-        );
+        assert!(Analyzer::new(&AnalysisOptions::default().with("language", "klingon")).is_err());
     }
 }

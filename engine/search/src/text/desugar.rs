@@ -18,9 +18,9 @@
 //! | `prefix_length` | letters at the beginning of a word that may not differ | 0 |
 //! | `recency` | `exponential(column, '7 days')`, `gauss(…)`, `linear(…)`: see [`crate::recency`] | scores as they are |
 //! | `where` | a condition over the table's columns | every row |
-//! | `language` | what endings and stop words are of: [`super::analysis::LANGUAGES`] | `'english'` |
-//! | `stemming`, `stop_words` | `false`: endings count, stop words are words | `true` |
-//! | `exact` | `true`: use no index | `false` (no index is used yet) |
+//! | `language` | what endings and stop words are of: [`super::analysis::LANGUAGES`] | that of the table's full-text index, else `'english'` |
+//! | `stemming`, `stop_words` | `false`: endings count, stop words are words | as the table's full-text index has it, else `true` |
+//! | `exact` | `true`: read every row, use no index | `false` |
 
 use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName,
@@ -97,7 +97,9 @@ fn subquery_of(mut given: Given) -> Result<Query> {
         options.insert("columns".to_owned(), json!(columns));
     }
     query_options(&mut given, &mut options)?;
-    given.truth("exact")?;
+    if given.truth("exact")? == Some(true) {
+        options.insert("exact".to_owned(), json!(true));
+    }
     if let Some(place) = query_place.or(given.call) {
         options.insert("at".to_owned(), json!([place.line, place.column]));
     }

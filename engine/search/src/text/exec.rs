@@ -13,7 +13,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Float32Array, RecordBatch, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, Float32Array, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::{cast, take_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
@@ -37,13 +37,14 @@ use triune_common::Error;
 
 use super::analysis::Analyzer;
 use super::bm25::{ColumnStatistics, Matcher};
+use super::indexed::TextIndexExec;
 use super::node::{TextSearchNode, TextSpec};
 use super::query::Query;
+use crate::access::text::text_way;
+use crate::planner::no_index;
 use crate::recency::Factors;
+use crate::settings::SearchMode;
 use crate::topk::QuerySource;
-
-/// Why every row is read.
-const ACCESS: &str = "scan: full-text indexes are not used yet";
 
 /// Turns the node into the operator.
 #[derive(Debug, Default)]
@@ -85,8 +86,22 @@ impl ExtensionPlanner for TextSearchPlanner {
         )?;
         let schema = search.rows().schema();
         let factors = search.recency().map(|r| r.physical(planner, schema, state)).transpose()?;
-        let exec = TextSearchExec { factors, ..exec };
-        Ok(Some(Arc::new(exec)))
+        let exec = |access: String| Arc::new(TextSearchExec { factors, access, ..exec });
+        let mode = SearchMode::of(state.config_options());
+        let strict = mode == SearchMode::Index && !search.spec().exact;
+        match text_way(search, mode, state).await? {
+            Ok(way) => {
+                let otherwise = exec("exact, if the index cannot answer".to_owned());
+                Ok(Some(Arc::new(TextIndexExec::try_new(way, otherwise, strict)?)))
+            }
+            Err(why) if strict => {
+                let why =
+                    why.unwrap_or_else(|| "the rows searched are not a table that has indexes".to_owned());
+                Err(no_index(&why).into())
+            }
+            Err(Some(why)) => Ok(Some(exec(format!("exact ({why})")))),
+            Err(None) => Ok(Some(exec("exact".to_owned()))),
+        }
     }
 }
 
@@ -100,6 +115,8 @@ pub struct TextSearchExec {
     spec: TextSpec,
     /// What scores are multiplied by.
     factors: Option<Factors>,
+    /// How the rows are found, for people.
+    access: String,
     schema: SchemaRef,
     properties: Arc<PlanProperties>,
     /// Filled by the partition that comes first.
@@ -129,12 +146,38 @@ impl TextSearchExec {
             Boundedness::Bounded,
         ));
         let (statistics, metrics) = (Arc::default(), ExecutionPlanMetricsSet::new());
-        let factors = None;
-        Ok(Self { rows, corpus, columns, query, spec, factors, schema, properties, statistics, metrics })
+        let (factors, access) = (None, String::new());
+        Ok(Self {
+            rows,
+            corpus,
+            columns,
+            query,
+            spec,
+            factors,
+            access,
+            schema,
+            properties,
+            statistics,
+            metrics,
+        })
+    }
+
+    pub(super) fn spec(&self) -> &TextSpec {
+        &self.spec
+    }
+
+    pub(super) fn scoring(&self) -> Scoring {
+        Scoring {
+            columns: self.columns.clone(),
+            factors: self.factors.clone(),
+            k: self.spec.k,
+            rows: self.rows.schema(),
+            schema: Arc::clone(&self.schema),
+        }
     }
 
     /// The query, read; `None` if it finds nothing whatever the rows are.
-    fn matcher(&self) -> Result<Option<Matcher>> {
+    pub(super) fn matcher(&self) -> Result<Option<Matcher>> {
         let value = self.query.value()?;
         let Some(Some(text)) = value.try_as_str() else { return Ok(None) };
         let mut analyzer = Analyzer::new(&self.spec.analysis)?;
@@ -143,8 +186,26 @@ impl TextSearchExec {
     }
 }
 
+/// What it takes to score the rows of a batch.
+#[derive(Debug, Clone)]
+pub(super) struct Scoring {
+    columns: Vec<Arc<dyn PhysicalExpr>>,
+    factors: Option<Factors>,
+    pub(super) k: usize,
+    rows: SchemaRef,
+    schema: SchemaRef,
+}
+
+impl Scoring {
+    /// Columns of rows that were read in another way, as a batch of the rows.
+    pub(super) fn rows(&self, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.rows), columns, &options)?)
+    }
+}
+
 /// Counts every text of the table.
-async fn count(
+pub(super) async fn count(
     corpus: Arc<dyn ExecutionPlan>,
     matcher: Matcher,
     context: Arc<TaskContext>,
@@ -183,16 +244,15 @@ fn as_text(column: &ArrayRef) -> Result<ArrayRef> {
 }
 
 /// The rows of a batch that match, with their scores.
-fn score(
+pub(super) fn score(
     batch: &RecordBatch,
-    columns: &[Arc<dyn PhysicalExpr>],
+    scoring: &Scoring,
     matcher: &mut Matcher,
     statistics: &[ColumnStatistics],
-    factors: Option<&Factors>,
-    schema: &SchemaRef,
 ) -> Result<RecordBatch> {
-    let factors = factors.map(|f| f.of(batch)).transpose()?;
-    let texts = columns
+    let factors = scoring.factors.as_ref().map(|f| f.of(batch)).transpose()?;
+    let texts = scoring
+        .columns
         .iter()
         .map(|c| as_text(&c.evaluate(batch)?.into_array(batch.num_rows())?))
         .collect::<Result<Vec<_>>>()?;
@@ -211,22 +271,16 @@ fn score(
     let found = take_record_batch(batch, &UInt32Array::from(places))?;
     let mut arrays = found.columns().to_vec();
     arrays.push(Arc::new(Float32Array::from(scores)));
-    Ok(RecordBatch::try_new(Arc::clone(schema), arrays)?)
+    Ok(RecordBatch::try_new(Arc::clone(&scoring.schema), arrays)?)
 }
 
 impl DisplayAs for TextSearchExec {
     fn fmt_as(&self, t: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let columns: Vec<_> = self.columns.iter().map(ToString::to_string).collect();
+        let (columns, k, access) = (columns.join(", "), self.spec.k, &self.access);
         match t {
-            DisplayFormatType::TreeRender => {
-                write!(f, "columns={}\nk={}\naccess={ACCESS}", columns.join(", "), self.spec.k)
-            }
-            _ => write!(
-                f,
-                "TextSearchExec: columns=[{}], k={}, access={ACCESS}",
-                columns.join(", "),
-                self.spec.k
-            ),
+            DisplayFormatType::TreeRender => write!(f, "columns={columns}\nk={k}\naccess={access}"),
+            _ => write!(f, "TextSearchExec: columns=[{columns}], k={k}, access={access}"),
         }
     }
 }
@@ -261,7 +315,7 @@ impl ExecutionPlan for TextSearchExec {
         let score = self.schema.fields().last().map_or(super::SCORE_COLUMN, |f| f.name());
         let (columns, query) = (self.columns.clone(), self.query.clone());
         let new = Self::try_new((rows, corpus), columns, query, self.spec.clone(), score)?;
-        Ok(Arc::new(Self { factors: self.factors.clone(), ..new }))
+        Ok(Arc::new(Self { factors: self.factors.clone(), access: self.access.clone(), ..new }))
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
@@ -274,9 +328,8 @@ impl ExecutionPlan for TextSearchExec {
             return Ok(Box::pin(RecordBatchStreamAdapter::new(schema, none)));
         };
         let rows = self.rows.execute(partition, Arc::clone(&context))?;
-        let (corpus, cell, columns) =
-            (Arc::clone(&self.corpus), Arc::clone(&self.statistics), self.columns.clone());
-        let (out, factors) = (Arc::clone(&schema), self.factors.clone());
+        let (corpus, cell, scoring) =
+            (Arc::clone(&self.corpus), Arc::clone(&self.statistics), self.scoring());
         let stream = futures::stream::once(async move {
             let statistics = cell
                 .get_or_try_init(|| async {
@@ -291,7 +344,7 @@ impl ExecutionPlan for TextSearchExec {
                 let batch = batch?;
                 let _timer = baseline.elapsed_compute().timer();
                 searched.add(batch.num_rows());
-                let found = score(&batch, &columns, &mut matcher, &statistics, factors.as_ref(), &out)?;
+                let found = score(&batch, &scoring, &mut matcher, &statistics)?;
                 baseline.record_output(found.num_rows());
                 Ok(found)
             }))

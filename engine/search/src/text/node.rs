@@ -38,6 +38,8 @@ pub struct TextSpec {
     pub query: QueryOptions,
     /// How texts become words.
     pub analysis: AnalysisOptions,
+    /// Whether an index must not be used.
+    pub exact: bool,
 }
 
 /// Rows of the first input that match a query text, with their scores.

@@ -15,7 +15,10 @@
 //! A text without any word (empty, or of stop words only) finds no row; a text that only excludes is an
 //! error, since it says nothing to rank by.
 
+use std::sync::Arc;
+
 use triune_common::{Error, Result};
+use triune_lance::TextWords;
 
 use super::analysis::Analyzer;
 
@@ -210,6 +213,16 @@ impl Query {
     pub fn is_empty(&self) -> bool {
         self.clauses.is_empty()
     }
+}
+
+/// The words of an index that a query speaks of.
+pub(crate) fn wanted(query: &Arc<Query>) -> TextWords {
+    let exact = query.terms.iter().filter(|t| t.edits == 0).map(|t| t.text.clone()).collect();
+    let similar = query.terms.iter().any(|t| t.edits > 0).then(|| {
+        let query = Arc::clone(query);
+        Box::new(move |word: &str| query.terms.iter().any(|t| t.edits > 0 && t.matches(word))) as _
+    });
+    TextWords { exact, similar }
 }
 
 #[cfg(test)]

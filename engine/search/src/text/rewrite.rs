@@ -15,6 +15,7 @@ use super::analysis::{AnalysisOptions, Analyzer};
 use super::marker::marker_args;
 use super::node::{TextSearchNode, TextSpec};
 use super::query::{Fuzziness, Query, QueryOptions};
+use crate::access::text::usual_analysis;
 use crate::analyzer::search::{gives_all, k_of, relation_of, text_of};
 use crate::node::without_alias;
 use crate::recency::Recency;
@@ -40,7 +41,13 @@ pub(crate) fn of_projection(projection: Projection) -> Result<LogicalPlan> {
         .and_then(|at| Some(Position::new(at.first()?.as_u64()?, at.get(1)?.as_u64()?)));
     let checked = || -> triune_common::Result<LogicalPlan> {
         let columns = columns_of(rows.schema(), &options)?;
-        let spec = TextSpec { k: k_of(k)?, query: query_options(&options), analysis: analysis(&options) };
+        let usual = usual_analysis(&rows, &columns).unwrap_or_default();
+        let spec = TextSpec {
+            k: k_of(k)?,
+            query: query_options(&options),
+            analysis: analysis(&options, usual),
+            exact: options["exact"].as_bool().unwrap_or(false),
+        };
         let query = query_of(query.clone(), &spec)?;
         // `where => …` chooses among the rows; the statistics are of the table.
         let table = match rows.as_ref() {
@@ -172,13 +179,18 @@ pub(crate) fn query_options(options: &Value) -> QueryOptions {
     }
 }
 
-pub(crate) fn analysis(options: &Value) -> AnalysisOptions {
-    let default = AnalysisOptions::default();
-    AnalysisOptions {
-        language: options["language"].as_str().map_or(default.language, str::to_owned),
-        stemming: options["stemming"].as_bool().unwrap_or(default.stemming),
-        stop_words: options["stop_words"].as_bool().unwrap_or(default.stop_words),
+/// How words are made: as `usual` says, where the call does not.
+pub(crate) fn analysis(options: &Value, usual: AnalysisOptions) -> AnalysisOptions {
+    let mut analysis = usual;
+    if let Some(language) = options["language"].as_str() {
+        analysis = analysis.with("language", language);
     }
+    for name in ["stemming", "stop_words"] {
+        if let Some(flag) = options[name].as_bool() {
+            analysis = analysis.with(name, flag.to_string());
+        }
+    }
+    analysis
 }
 
 /// Checks the query as far as it is known, and makes it a text.

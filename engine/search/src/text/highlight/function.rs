@@ -26,7 +26,7 @@ use triune_common::Error;
 use super::Marker;
 use crate::desugar::named::{self, Given, string, wrong};
 use crate::desugar::position_of;
-use crate::text::analysis::Analyzer;
+use crate::text::analysis::{AnalysisOptions, Analyzer};
 use crate::text::desugar::query_options;
 use crate::text::query::Query;
 use crate::text::rewrite;
@@ -191,7 +191,8 @@ impl ScalarUDFImpl for MarkFunc {
         let words = options["words"].as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or(WORDS);
         let (open, close) =
             (options["open"].as_str().unwrap_or("<b>"), options["close"].as_str().unwrap_or("</b>"));
-        let (how, analysis) = (rewrite::query_options(&options), rewrite::analysis(&options));
+        let (how, analysis) =
+            (rewrite::query_options(&options), rewrite::analysis(&options, AnalysisOptions::default()));
         // Nearly always one query for all rows.
         let mut current: Option<(&str, Marker)> = None;
         let mut out = StringViewBuilder::with_capacity(rows);

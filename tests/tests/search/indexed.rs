@@ -1,62 +1,13 @@
 //! Searches through indexes of own tables against the same searches that compare every row.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a helper that fails fails its test")]
-
 use std::collections::HashSet;
 use std::path::Path;
-use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{Float32Type, Int64Type};
-use datafusion::common::runtime::SpawnedTask;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use triune_query::{Database, Session};
+use triune_query::Session;
 
-/// Planning recurses.
-fn run<F: Future<Output = ()> + Send + 'static>(test: F) {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .thread_stack_size(32 << 20)
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async { SpawnedTask::spawn(test).join().await.unwrap() });
-}
-
-async fn rows(session: &Session, sql: &str) -> Vec<RecordBatch> {
-    let result = match session.execute(sql).await {
-        Ok(result) => result.collect().await,
-        Err(e) => Err(e),
-    };
-    result.unwrap_or_else(|e| panic!("{sql}: {e}"))
-}
-
-/// `id, distance` of an answer, in its order.
-async fn found(session: &Session, sql: &str) -> Vec<(i64, Option<f32>)> {
-    let mut out = Vec::new();
-    for batch in rows(session, sql).await {
-        let ids = batch.column(0).as_primitive::<Int64Type>();
-        let distances = batch.column(1).as_primitive::<Float32Type>();
-        out.extend(
-            (0..batch.num_rows()).map(|i| (ids.value(i), distances.is_valid(i).then(|| distances.value(i)))),
-        );
-    }
-    out
-}
-
-async fn plan(session: &Session, sql: &str) -> String {
-    let batches = rows(session, &format!("EXPLAIN {sql}")).await;
-    batches
-        .iter()
-        .flat_map(|b| b.column(0).as_string::<i32>().iter().flatten().map(str::to_owned))
-        .collect::<Vec<_>>()
-        .join("\n")
-}
-
-async fn open(folder: &Path) -> Arc<Database> {
-    Database::open(Some(&folder.join("d").display().to_string())).await.unwrap()
-}
+use crate::support::{found, open, plan, rows, run};
 
 fn vector(rng: &mut ChaCha8Rng) -> String {
     let numbers: Vec<String> = (0..4).map(|_| format!("{:.6}", rng.random_range(-1.0..1.0_f64))).collect();

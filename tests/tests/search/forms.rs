@@ -1,50 +1,17 @@
 //! `k` rows per group, and rows that differ, against rows compared one by one in this test.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a helper that fails fails its test")]
-
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::Arc;
 
-use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::{Float32Type, Int64Type};
-use datafusion::common::runtime::SpawnedTask;
+use arrow::array::AsArray;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use triune_query::{Database, Session};
+use triune_query::Session;
 
-/// Planning recurses.
-fn run<F: Future<Output = ()> + Send + 'static>(test: F) {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .thread_stack_size(32 << 20)
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async { SpawnedTask::spawn(test).join().await.unwrap() });
-}
-
-async fn rows(session: &Session, sql: &str) -> Vec<RecordBatch> {
-    let result = match session.execute(sql).await {
-        Ok(result) => result.collect().await,
-        Err(e) => Err(e),
-    };
-    result.unwrap_or_else(|e| panic!("{sql}: {e}"))
-}
-
-async fn open(folder: &Path) -> Arc<Database> {
-    Database::open(Some(&folder.join("d").display().to_string())).await.unwrap()
-}
+use crate::support::{self, open, rows, run};
 
 /// `id, distance` of an answer, in its order.
 async fn found(session: &Session, sql: &str) -> Vec<(i64, f32)> {
-    let mut out = Vec::new();
-    for batch in rows(session, sql).await {
-        let ids = batch.column(0).as_primitive::<Int64Type>();
-        let distances = batch.column(1).as_primitive::<Float32Type>();
-        out.extend((0..batch.num_rows()).map(|i| (ids.value(i), distances.value(i))));
-    }
-    out
+    support::found(session, sql).await.into_iter().map(|(id, distance)| (id, distance.unwrap())).collect()
 }
 
 type Vector = [f32; 3];

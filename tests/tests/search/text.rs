@@ -1,42 +1,15 @@
 //! `text_search` over tables that change, against a plain reading of BM25's definition.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a helper that fails fails its test")]
-
-use std::path::Path;
-use std::sync::Arc;
-
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Float32Type, Int64Type};
-use datafusion::common::runtime::SpawnedTask;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use triune_query::{Database, Session};
+use triune_query::Session;
+
+use crate::support::{self, open, plan, rows, run};
 
 /// Words that the tokenizer leaves as they are.
 const WORDS: [&str; 8] = ["sun", "wind", "coal", "gas", "oil", "peat", "wood", "atom"];
-
-/// Planning recurses.
-fn run<F: Future<Output = ()> + Send + 'static>(test: F) {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .thread_stack_size(32 << 20)
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async { SpawnedTask::spawn(test).join().await.unwrap() });
-}
-
-async fn open(folder: &Path) -> Arc<Database> {
-    Database::open(Some(&folder.join("d").display().to_string())).await.unwrap()
-}
-
-async fn rows(session: &Session, sql: &str) -> Vec<RecordBatch> {
-    let result = match session.execute(sql).await {
-        Ok(result) => result.collect().await,
-        Err(e) => Err(e),
-    };
-    result.unwrap_or_else(|e| panic!("{sql}: {e}"))
-}
 
 #[derive(Debug, Clone)]
 struct Row {
@@ -81,8 +54,9 @@ fn oracle(rows: &[Row], query: &[&str], all: bool, chosen: impl Fn(&Row) -> bool
         let mut best = 0f64;
         for (column, text) in row.texts.iter().enumerate() {
             let Some(text) = text else { continue };
-            let corpus: Vec<Vec<&str>> =
-                rows.iter().filter_map(|r| r.texts[column].as_deref().map(words)).collect();
+            // A text without a word does not count.
+            let corpus = rows.iter().filter_map(|r| r.texts[column].as_deref().map(words));
+            let corpus: Vec<Vec<&str>> = corpus.filter(|words| !words.is_empty()).collect();
             let n = corpus.len() as f64;
             let mean = corpus.iter().map(Vec::len).sum::<usize>() as f64 / n;
             let own = words(text);
@@ -204,6 +178,12 @@ fn scores_are_of_the_rows_that_the_statement_sees() {
         compare(&session, &mut rng).await;
         let mut next = 120;
         for round in 0..16 {
+            if round == 5 {
+                rows(&session, "CREATE INDEX words ON t USING fulltext (title, body)").await;
+                let search = "SELECT id FROM text_search(t, 'sun', columns => [title, body]) AS s";
+                let text = plan(&session, search).await;
+                assert!(text.contains("TextIndexExec") && text.contains("access=index words"), "{text}");
+            }
             rows(&session, "BEGIN").await;
             change(&session, &mut rng, &mut next).await;
             compare(&session, &mut rng).await;
@@ -223,16 +203,7 @@ fn scores_are_of_the_rows_that_the_statement_sees() {
 
 /// `id → score` of an answer with a score in the second column.
 async fn scored(session: &Session, sql: &str) -> Vec<(i64, f64)> {
-    let mut out = Vec::new();
-    for batch in rows(session, sql).await {
-        let scores = arrow::compute::cast(batch.column(1), &arrow::datatypes::DataType::Float64).unwrap();
-        let (ids, scores) = (
-            batch.column(0).as_primitive::<Int64Type>(),
-            scores.as_primitive::<arrow::datatypes::Float64Type>(),
-        );
-        out.extend((0..batch.num_rows()).map(|i| (ids.value(i), scores.value(i))));
-    }
-    out
+    support::scored(session, sql).await.into_iter().map(|(id, score)| (id, score.unwrap())).collect()
 }
 
 /// The fusion in plain SQL.
@@ -287,13 +258,8 @@ fn hybrid_searches_are_their_plain_sql_with_and_without_an_index() {
                     "SELECT id, _score FROM hybrid_search(t, vector => {q}, text => '{word}', metric => 'l2', k => {k}, \
                      candidates => 100000, nprobes => 4) WHERE {condition}"
                 );
-                let plan = rows(&session, &format!("EXPLAIN {statement}")).await;
-                let plan: Vec<_> = plan
-                    .iter()
-                    .flat_map(|b| b.column(0).as_string::<i32>().iter().flatten().map(str::to_owned))
-                    .collect();
-                let plan = plan.join("\n");
-                assert_eq!(plan.contains("access=index near"), round >= 2, "{plan}");
+                let text = plan(&session, &statement).await;
+                assert_eq!(text.contains("access=index near"), round >= 2, "{text}");
                 let found = scored(&session, &statement).await;
                 assert_eq!(found.len(), everyone.len().min(k), "{statement}");
                 for ((id, score), (_, wanted)) in found.iter().zip(&everyone) {

@@ -1,40 +1,14 @@
 //! Searches for each row of another relation, on own tables, against rows compared one by one in this test.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a helper that fails fails its test")]
-
 use std::fmt::Write as _;
-use std::path::Path;
-use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Float32Type, Int64Type};
-use datafusion::common::runtime::SpawnedTask;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use triune_query::{Database, Session};
+use triune_query::Session;
 
-/// Planning recurses.
-fn run<F: Future<Output = ()> + Send + 'static>(test: F) {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .thread_stack_size(32 << 20)
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async { SpawnedTask::spawn(test).join().await.unwrap() });
-}
-
-async fn rows(session: &Session, sql: &str) -> Vec<RecordBatch> {
-    let result = match session.execute(sql).await {
-        Ok(result) => result.collect().await,
-        Err(e) => Err(e),
-    };
-    result.unwrap_or_else(|e| panic!("{sql}: {e}"))
-}
-
-async fn open(folder: &Path) -> Arc<Database> {
-    Database::open(Some(&folder.join("d").display().to_string())).await.unwrap()
-}
+use crate::support::{open, rows, run};
 
 /// A row of either table.
 #[derive(Debug, Clone, Copy)]
