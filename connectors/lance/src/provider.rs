@@ -20,7 +20,7 @@ use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{ColumnStatistics, DFSchema, Statistics};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 use lance::Dataset;
 use lance::dataset::fragment::FileFragment;
 use parking_lot::Mutex;
@@ -35,6 +35,7 @@ use crate::error::from_lance;
 use crate::index::{self, VectorIndexInfo};
 use crate::mask::RowMask;
 use crate::predicate::Predicate;
+use crate::scalar::RowStretches;
 use crate::scan::LanceScanExec;
 use crate::scan::pieces::{self, FragmentRows};
 use crate::scan::size;
@@ -327,6 +328,36 @@ impl LanceProvider {
     }
 }
 
+impl LanceProvider {
+    fn conditions(
+        &self,
+        state: &dyn Session,
+        filters: &[Expr],
+    ) -> datafusion::common::Result<Vec<Arc<dyn PhysicalExpr>>> {
+        let schema = DFSchema::try_from(Arc::clone(&self.table.schema))?;
+        filters.iter().map(|f| state.create_physical_expr(unqualified(f)?, &schema)).collect()
+    }
+
+    /// A scan as [`TableProvider::scan`] makes it, that reads these rows only; all conditions are evaluated on them.
+    ///
+    /// # Errors
+    /// Those of turning the conditions into operators.
+    pub fn scan_stretches(
+        &self,
+        state: &dyn Session,
+        projection: &[usize],
+        filters: &[Expr],
+        fetch: Option<usize>,
+        rows: RowStretches,
+    ) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
+        let predicate = Predicate::new(self.conditions(state, filters)?);
+        let pieces = pieces::spread(rows.pieces, state.config().target_partitions());
+        let (table, projection) = (Arc::clone(&self.table), projection.to_vec());
+        let exec = LanceScanExec::try_new(table, projection, predicate, pieces, fetch)?;
+        Ok(Arc::new(exec.by_indexes(rows.by)))
+    }
+}
+
 #[async_trait]
 impl TableProvider for LanceProvider {
     fn schema(&self) -> SchemaRef {
@@ -344,11 +375,7 @@ impl TableProvider for LanceProvider {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
-        let schema = DFSchema::try_from(Arc::clone(&self.table.schema))?;
-        let fixed = filters
-            .iter()
-            .map(|f| state.create_physical_expr(unqualified(f)?, &schema))
-            .collect::<datafusion::common::Result<Vec<_>>>()?;
+        let fixed = self.conditions(state, filters)?;
         let config = state.config();
         // Without a condition the first rows are as good as any others, and one partition has them at once.
         let partitions = match limit {

@@ -52,6 +52,8 @@ pub struct LanceScanExec {
     predicate: Predicate,
     partitions: Arc<Vec<Vec<Piece>>>,
     fetch: Option<usize>,
+    /// The indexes that said which rows are read, for people.
+    by: Option<Arc<str>>,
     layout: Arc<Layout>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
@@ -91,10 +93,15 @@ impl LanceScanExec {
             predicate,
             partitions,
             fetch,
+            by: None,
             layout,
             properties: Arc::new(properties),
             metrics: ExecutionPlanMetricsSet::new(),
         })
+    }
+
+    pub(crate) fn by_indexes(self, names: Arc<str>) -> Self {
+        Self { by: Some(names), ..self }
     }
 
     /// The number of the version that is read.
@@ -109,7 +116,8 @@ impl LanceScanExec {
 
     fn rebuild(&self, projection: Vec<usize>, predicate: Predicate) -> Result<Arc<Self>> {
         let partitions = Arc::clone(&self.partitions);
-        Ok(Arc::new(Self::build(Arc::clone(&self.table), projection, predicate, partitions, self.fetch)?))
+        let new = Self::build(Arc::clone(&self.table), projection, predicate, partitions, self.fetch)?;
+        Ok(Arc::new(Self { by: self.by.clone(), ..new }))
     }
 
     fn statistics_of(&self, partition: Option<usize>) -> Result<Statistics> {
@@ -190,6 +198,10 @@ impl DisplayAs for LanceScanExec {
                 )?;
                 if let Some(mask) = &self.table.mask {
                     write!(f, ", masked_rows={}", mask.masked)?;
+                }
+                if let Some(by) = &self.by {
+                    let rows: u64 = self.partitions.iter().flatten().map(Piece::rows).sum();
+                    write!(f, ", index={by}, rows={rows}")?;
                 }
                 if !self.predicate.fixed().is_empty() {
                     write!(f, ", filter=[{}]", list(self.predicate.fixed()))?;

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  UnionExec
-//!  ├ HotScanExec     rows that btree and bitmap indexes name, where they are few; the scan below skips what those cover
-//!  ├ LanceScanExec   base at the snapshot's version, minus rows that ended, minus rows that the transaction ended
+//!  ├ HotScanExec     rows that filter indexes name, where they are few; the scan below skips what those cover
+//!  ├ LanceScanExec   base, or the stretches of it that filter indexes name, at the snapshot's version, minus rows that ended, minus rows that the transaction ended
 //!  └ HotScanExec     hot rows that the snapshot sees, minus those the transaction ended, plus its own rows
 //! ```
 //!
@@ -28,6 +28,7 @@ use roaring::RoaringTreemap;
 use triune_common::Result;
 use triune_lance::LanceProvider;
 use triune_lance::provider::{is_row_condition, unqualified};
+use triune_lance::scalar::{MatchedRows, RowStretches};
 
 use super::lookup::wanted_keys;
 use super::version::{Snapshot, TableVersion, Visible};
@@ -138,6 +139,11 @@ impl StoreProvider {
         }
         let most = (provider.rows() / 50).clamp(100, MOST_FROM_INDEX);
         let Some(found) = provider.match_indexes(filters, most).await? else { return Ok(None) };
+        let names = found.indexes.join("+");
+        let (matched, rest) = match found.rows {
+            MatchedRows::Few { rows, rest } => (rows, rest),
+            MatchedRows::Stretches(rows) => return Ok(Some(ByIndexes::Stretches(rows))),
+        };
         let schema = self.version.def.stored_schema();
         let mut read: Vec<usize> = projection.to_vec();
         for filter in filters {
@@ -148,7 +154,7 @@ impl StoreProvider {
         read.extend((0..schema.fields().len()).filter(|c| !schema.field(*c).is_nullable()));
         read.sort_unstable();
         read.dedup();
-        let rows = base.fetch(&found.rows, &read).await?;
+        let rows = base.fetch(&matched, &read).await?;
         // What nobody looks at is not read.
         let whole = (0..schema.fields().len())
             .map(|c| match read.binary_search(&c) {
@@ -160,7 +166,7 @@ impl StoreProvider {
         if rows.num_rows() > 0 {
             all.push(VisibleBatch::whole(RecordBatch::try_new(schema, whole)?));
         }
-        Ok(Some(ByIndexes { rows: all, rest: found.rest, names: found.indexes.join("+") }))
+        Ok(Some(ByIndexes::Rows { rows: all, rest, names }))
     }
 
     /// The base without the rows that are not visible; `None` when no row of it is.
@@ -184,11 +190,15 @@ impl StoreProvider {
 }
 
 /// See [`StoreProvider::by_indexes`].
-struct ByIndexes {
-    rows: Vec<VisibleBatch>,
-    /// What is still to be scanned.
-    rest: Option<Arc<LanceProvider>>,
-    names: String,
+enum ByIndexes {
+    Rows {
+        rows: Vec<VisibleBatch>,
+        /// What is still to be scanned.
+        rest: Option<Arc<LanceProvider>>,
+        names: String,
+    },
+    /// What is to be scanned of the base.
+    Stretches(RowStretches),
 }
 
 #[async_trait]
@@ -218,25 +228,21 @@ impl TableProvider for StoreProvider {
             None => (self.hot_rows()?, self.base()?),
         };
         let mut parts: Vec<Arc<dyn ExecutionPlan>> = Vec::with_capacity(3);
-        let partitions = state.config().target_partitions();
-        if let Some(found) = self.by_indexes(base.as_ref(), &columns, filters).await? {
-            base = found.rest;
-            if !found.rows.is_empty() {
-                let schema = DFSchema::try_from(Arc::clone(&stored_schema))?;
-                let filters = filters
-                    .iter()
-                    .map(|f| state.create_physical_expr(unqualified(f)?, &schema))
-                    .collect::<DfResult<Vec<_>>>()?;
-                let name = self.name.clone().unwrap_or_else(|| self.version.def.id.to_string().into());
-                let table = format!("{name}, index={}", found.names);
-                let (schema, rows) = (Arc::clone(&stored_schema), found.rows);
-                let exec =
-                    HotScanExec::try_new(table, schema, rows, columns.clone(), filters, limit, partitions);
-                parts.push(Arc::new(exec.map_err(DataFusionError::from)?));
+        let mut stretches = None;
+        match self.by_indexes(base.as_ref(), &columns, filters).await? {
+            Some(ByIndexes::Rows { rows, rest, names }) => {
+                base = rest;
+                let named = format!("{}, index={names}", self.plan_name());
+                parts.extend(self.scan_of_rows(state, named, rows, &columns, filters, limit)?);
             }
+            Some(ByIndexes::Stretches(rows)) => stretches = Some(rows),
+            None => {}
         }
         if let Some(base) = base {
-            parts.push(base.scan(state, Some(&columns), filters, limit).await?);
+            parts.push(match stretches {
+                Some(rows) => base.scan_stretches(state, &columns, filters, limit, rows)?,
+                None => base.scan(state, Some(&columns), filters, limit).await?,
+            });
         }
         parts.extend(self.scan_of_hot(state, hot, &columns, filters, limit)?);
         match parts.len() {
@@ -296,7 +302,24 @@ impl StoreProvider {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> DfResult<Option<Arc<dyn ExecutionPlan>>> {
-        if hot.is_empty() {
+        self.scan_of_rows(state, self.plan_name(), hot, columns, filters, limit)
+    }
+
+    /// What plans call it.
+    fn plan_name(&self) -> String {
+        self.name.as_ref().map_or_else(|| self.version.def.id.to_string(), ToString::to_string)
+    }
+
+    fn scan_of_rows(
+        &self,
+        state: &dyn Session,
+        name: String,
+        rows: Vec<VisibleBatch>,
+        columns: &[usize],
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> DfResult<Option<Arc<dyn ExecutionPlan>>> {
+        if rows.is_empty() {
             return Ok(None);
         }
         let stored = self.version.def.stored_schema();
@@ -306,8 +329,7 @@ impl StoreProvider {
             .map(|f| state.create_physical_expr(unqualified(f)?, &schema))
             .collect::<DfResult<Vec<_>>>()?;
         let partitions = state.config().target_partitions();
-        let table = self.name.clone().unwrap_or_else(|| self.version.def.id.to_string().into());
-        let exec = HotScanExec::try_new(table, stored, hot, columns.to_vec(), filters, limit, partitions);
+        let exec = HotScanExec::try_new(name, stored, rows, columns.to_vec(), filters, limit, partitions);
         Ok(Some(Arc::new(exec.map_err(DataFusionError::from)?)))
     }
 }
