@@ -194,7 +194,7 @@ impl StatementParser {
 
     fn explain(&mut self) -> Result<Statement> {
         self.inner.next_token();
-        let (mut analyze, mut verbose, mut format) = (false, false, None);
+        let (mut analyze, mut verbose, mut recall, mut format) = (false, false, false, None);
         if self.inner.peek_token_ref().token == Token::LParen
             && !self.word_at(1, &["SELECT", "WITH", "VALUES", "FROM"])
         {
@@ -204,10 +204,11 @@ impl StatementParser {
                 match option.value.to_ascii_uppercase().as_str() {
                     "ANALYZE" => analyze = self.on_or_off()?,
                     "VERBOSE" => verbose = self.on_or_off()?,
+                    "RECALL" => recall = self.on_or_off()?,
                     "FORMAT" => format = Some(self.checked(Parser::parse_identifier)?.value),
                     other => {
                         return Err(Error::new(ErrorKind::Syntax, format!("EXPLAIN has no option {other}"))
-                            .with_hint("it has ANALYZE, VERBOSE and FORMAT")
+                            .with_hint("it has ANALYZE, VERBOSE, RECALL and FORMAT")
                             .at(position(option.span.start)));
                     }
                 }
@@ -230,7 +231,7 @@ impl StatementParser {
             }
         }
         let statement = Box::new(self.statement()?);
-        Ok(Statement::Explain(Explain { analyze, verbose, format, statement }))
+        Ok(Statement::Explain(Explain { analyze, verbose, recall, format, statement }))
     }
 
     fn on_or_off(&mut self) -> Result<bool> {

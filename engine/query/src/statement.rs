@@ -184,11 +184,13 @@ pub struct CreateSecret {
     pub temporary: bool,
 }
 
-/// `EXPLAIN [ANALYZE] [VERBOSE] [FORMAT …] statement`.
+/// `EXPLAIN [ANALYZE] [VERBOSE] [FORMAT …] statement`; `RECALL` in parentheses.
 #[derive(Debug, Clone)]
 pub struct Explain {
     pub analyze: bool,
     pub verbose: bool,
+    /// Whether the statement also runs exactly, to be compared.
+    pub recall: bool,
     pub format: Option<String>,
     pub statement: Box<Statement>,
 }

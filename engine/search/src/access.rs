@@ -27,6 +27,7 @@ mod deferred;
 mod exec;
 mod hot;
 mod keys;
+mod per_row;
 mod primary_key;
 mod searched;
 pub(crate) mod text;
@@ -46,6 +47,7 @@ use triune_storage::store::StoreProvider;
 use triune_vector::kernels::Metric;
 
 pub(crate) use exec::IndexSearchExec;
+pub(crate) use per_row::{IndexedRows, RowsWay, rows_way};
 pub(crate) use primary_key::key_of;
 use searched::{Searched, scan_of};
 pub(crate) use way::way_of;
@@ -56,7 +58,7 @@ pub(crate) trait VectorAccess: Send + Sync {
     fn indexed(&self, filters: &[Expr]) -> Result<std::result::Result<Arc<LanceProvider>, String>>;
 
     /// Why the rows have no index that serves, where the table knows more of that than the rows' files.
-    fn why_none(&self, column: &str, metric: LanceMetric) -> Option<String>;
+    fn why_none(&self, column: &str, metric: LanceMetric) -> Option<WhyNone>;
 
     /// What the definition of an index says of searches that do not say it themselves.
     fn defaults(&self, index: &str) -> SearchDefaults;
@@ -68,6 +70,36 @@ pub(crate) trait VectorAccess: Send + Sync {
         columns: &[usize],
         filters: &[Expr],
     ) -> Result<Option<Arc<dyn ExecutionPlan>>>;
+}
+
+/// Why a table has no index that serves a search, if it has none.
+#[derive(Debug)]
+pub(crate) enum WhyNone {
+    /// There is such an index: if it is not among those of the rows on disk, it is not built yet, or damaged.
+    NotThere(String),
+    NotDefined(String),
+}
+
+impl WhyNone {
+    /// The rows on disk cannot be searched, for this reason.
+    fn and(told: Option<Self>, why: String) -> String {
+        match told {
+            Some(Self::NotDefined(told)) => format!("{told}; {why}"),
+            Some(Self::NotThere(_)) | None => why,
+        }
+    }
+
+    /// The rows on disk have no such index.
+    fn or(told: Option<Self>, provider: &LanceProvider, why: String) -> String {
+        match told {
+            Some(Self::NotThere(name)) if provider.damaged_indexes().contains_key(&name) => {
+                format!("index {name} is damaged, REINDEX builds it again")
+            }
+            Some(Self::NotThere(name)) => format!("index {name} is not built yet"),
+            Some(Self::NotDefined(told)) => told,
+            None => why,
+        }
+    }
 }
 
 /// Parameters of searches through an index.
@@ -82,7 +114,7 @@ impl VectorAccess for LanceProvider {
         Ok(Ok(Arc::new(self.clone())))
     }
 
-    fn why_none(&self, _column: &str, _metric: LanceMetric) -> Option<String> {
+    fn why_none(&self, _column: &str, _metric: LanceMetric) -> Option<WhyNone> {
         None
     }
 
@@ -108,18 +140,18 @@ impl VectorAccess for StoreProvider {
         Ok(self.base()?.ok_or_else(|| "no rows on disk".to_owned()))
     }
 
-    fn why_none(&self, column: &str, metric: LanceMetric) -> Option<String> {
+    fn why_none(&self, column: &str, metric: LanceMetric) -> Option<WhyNone> {
         let mut other = None;
         for index in self.definition().indexes() {
             let Some(of) = index.metric().filter(|_| index.columns().iter().any(|c| c == column)) else {
                 continue;
             };
             if of == metric {
-                return Some(format!("index {} is not ready", index.name()));
+                return Some(WhyNone::NotThere(index.name().to_owned()));
             }
             other.get_or_insert_with(|| format!("index {} is of metric {of}", index.name()));
         }
-        Some(other.unwrap_or_else(|| format!("no index on {column}")))
+        Some(WhyNone::NotDefined(other.unwrap_or_else(|| format!("no index on {column}"))))
     }
 
     fn defaults(&self, index: &str) -> SearchDefaults {

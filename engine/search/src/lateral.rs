@@ -32,7 +32,7 @@
 //! or a LEFT JOIN: SQL says so.
 //!
 //! # Limits
-//! Every row of the table is compared, an index is not used. Conditions above the search inside of the
+//! Through an index go searches whose conditions are of the table alone. Conditions above the search inside of the
 //! lateral sub-query, and `ON` conditions other than true, are refused with LEFT JOIN. What depends on a query
 //! further out than the left side, and correlated sub-queries within the conditions, are refused.
 

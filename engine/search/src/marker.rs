@@ -73,14 +73,25 @@ pub(crate) fn marker_args(expr: &Expr) -> Option<&[Expr]> {
     }
 }
 
-/// The expression of `NEAREST … BY` if `expr` is the sort key that stands for one, and whether it is a similarity.
-pub(crate) fn nearest_key(expr: &Expr) -> Option<(&Expr, bool)> {
-    let [kind, key, what, _] = marker_args(expr)? else { return None };
+/// What `{APPROX | EXACT} NEAREST … BY` says.
+pub(crate) struct NearestKey<'a> {
+    pub(crate) by: &'a Expr,
+    pub(crate) is_similarity: bool,
+    pub(crate) is_exact: bool,
+}
+
+/// The clause if `expr` is the sort key that stands for one.
+pub(crate) fn nearest_key(expr: &Expr) -> Option<NearestKey<'_>> {
+    let [kind, by, what, how] = marker_args(expr)? else { return None };
     let text = |expr: &Expr, wanted: &str| match expr {
         Expr::Literal(value, _) => value.try_as_str().flatten() == Some(wanted),
         _ => false,
     };
-    text(kind, NEAREST_KEY).then(|| (key, text(what, "similarity")))
+    text(kind, NEAREST_KEY).then(|| NearestKey {
+        by,
+        is_similarity: text(what, "similarity"),
+        is_exact: text(how, "exact"),
+    })
 }
 
 /// Whether a function is the marker, told by its type.

@@ -3,7 +3,7 @@
 //! | rows searched | plan |
 //! |---|---|
 //! | a table whose column has an index for the metric, `exact` not asked for | `IndexSearchExec`, see `crate::access` |
-//! | the same for each row of another relation | `LateralTopKExec` |
+//! | the same for each row of another relation | `LateralTopKExec`, through an index where that costs less |
 //! | with `per => …` | `GroupedTopKExec`: every row is compared |
 //! | with `diversity => …` | `DiverseExec` over one of the others |
 //! | anything else | a partial and a final `VectorTopKExec`: every row is compared |
@@ -18,7 +18,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 use triune_common::Error;
 
-use crate::access::{IndexSearchExec, Way, way_of};
+use crate::access::{IndexSearchExec, Way, rows_way, way_of};
 use crate::diverse::{Choice, DiverseExec, candidates};
 use crate::grouped::{GroupedSearch, GroupedTopKExec};
 use crate::lateral::exec::LateralSearch;
@@ -49,7 +49,7 @@ impl ExtensionPlanner for VectorSearchPlanner {
         state: &SessionState,
     ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
         if let Some(search) = node.as_any().downcast_ref::<LateralSearchNode>() {
-            return plan_lateral(planner, search, physical_inputs, state).map(Some);
+            return plan_lateral(planner, search, physical_inputs, state).await.map(Some);
         }
         let Some(search) = node.as_any().downcast_ref::<VectorSearchNode>() else { return Ok(None) };
         let [input] = physical_inputs else {
@@ -132,7 +132,7 @@ async fn plan_diverse(
     Ok(Arc::new(DiverseExec::try_new(found, Choice { k, diversity, metric, vectors, output })?))
 }
 
-fn plan_lateral(
+async fn plan_lateral(
     planner: &dyn PhysicalPlanner,
     search: &LateralSearchNode,
     inputs: &[Arc<dyn ExecutionPlan>],
@@ -141,6 +141,12 @@ fn plan_lateral(
     let [left, right] = inputs else {
         return Err(Error::internal("searches per row were planned without their inputs").into());
     };
+    let mode = SearchMode::of(state.config_options());
+    let way = rows_way(search, mode, state).await?;
+    if let (Err(why), true) = (&way, mode == SearchMode::Index && !search.spec().exact) {
+        let why = why.as_deref().unwrap_or("the rows searched are not a table that has indexes");
+        return Err(no_index(why).into());
+    }
     let both = search.left().schema().join(search.right().schema())?;
     let schema = search.schema_ref();
     let names = search.own_columns().map(|i| schema.field(i).name().clone());
@@ -155,5 +161,6 @@ fn plan_lateral(
         output: search.output_indices()?,
         names,
     };
-    Ok(Arc::new(LateralTopKExec::try_new(Arc::clone(left), Arc::clone(right), search)?))
+    let exec = LateralTopKExec::try_new(Arc::clone(left), Arc::clone(right), search)?;
+    Ok(Arc::new(exec.with_way(way)))
 }

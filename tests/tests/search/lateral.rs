@@ -352,3 +352,65 @@ fn searches_per_row_answer_as_comparing_row_by_row() {
         }
     });
 }
+
+/// A statement by whatever way there is, and through an index if it can be; whether it could.
+async fn check_both(session: &Session, statement: &Statement, docs: &[Row], queries: &[Row]) -> bool {
+    check(session, statement, docs, queries).await;
+    rows(session, "SET search.mode = index").await;
+    let explained = match session.execute(&format!("EXPLAIN {}", statement.sql)).await {
+        Ok(result) => result.collect().await,
+        Err(e) => Err(e),
+    };
+    let lines = explained.iter().flatten().flat_map(|b| b.column(0).as_string::<i32>().iter().flatten());
+    let through =
+        lines.into_iter().any(|line| line.contains("LateralTopKExec") && line.contains("access=index"));
+    if through {
+        check(session, statement, docs, queries).await;
+    }
+    rows(session, "RESET search.mode").await;
+    through
+}
+
+#[test]
+fn searches_per_row_through_an_index_answer_as_comparing_row_by_row() {
+    run(async {
+        let mut through = 0;
+        for seed in 20..22 {
+            let folder = tempfile::tempdir().unwrap();
+            let session = open(folder.path()).await.session();
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            let (mut docs, mut queries) = (Vec::new(), Vec::new());
+            for (table, into, n) in [("docs", &mut docs, 420), ("queries", &mut queries, 9)] {
+                let columns = "(id BIGINT PRIMARY KEY, tenant BIGINT, ts BIGINT, e VECTOR(3))";
+                rows(&session, &format!("CREATE TABLE {table} {columns}")).await;
+                insert(&session, table, &mut rng, into, n, false).await;
+            }
+            for (name, class) in [("near", "vector_l2_ops"), ("dots", "vector_ip_ops")] {
+                let all = "WITH (lists = 4, nprobes = 4)";
+                rows(&session, &format!("CREATE INDEX {name} ON docs USING ivf_flat (e {class}) {all}"))
+                    .await;
+            }
+            for round in 0..5 {
+                rows(&session, "BEGIN").await;
+                insert(&session, "docs", &mut rng, &mut docs, 12, false).await;
+                rows(&session, &format!("DELETE FROM docs WHERE id % 11 = {round}")).await;
+                docs.retain(|d| d.id % 11 != round);
+                rows(&session, &format!("UPDATE docs SET e = NULL WHERE id % 13 = {round}")).await;
+                docs.iter_mut().filter(|d| d.id % 13 == round).for_each(|d| d.e = None);
+                for _ in 0..6 {
+                    let statement = statement(&mut rng);
+                    through += i32::from(check_both(&session, &statement, &docs, &queries).await);
+                }
+                rows(&session, "COMMIT").await;
+                if round % 2 == 0 {
+                    rows(&session, "CHECKPOINT").await;
+                }
+                for _ in 0..6 {
+                    let statement = statement(&mut rng);
+                    through += i32::from(check_both(&session, &statement, &docs, &queries).await);
+                }
+            }
+        }
+        assert!(through > 15, "{through} of 120 went through an index");
+    });
+}

@@ -5,6 +5,7 @@
 mod forms;
 mod indexed;
 mod lateral;
+mod recall;
 mod support;
 mod text;
 mod words;

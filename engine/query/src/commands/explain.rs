@@ -1,5 +1,7 @@
 //! `EXPLAIN` and `EXPLAIN ANALYZE`.
 
+mod recall;
+
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, StringArray};
@@ -26,6 +28,17 @@ pub(super) async fn run(core: &Arc<SessionCore>, explain: Explain, params: &Para
     if !matches!(format.as_str(), "tree" | "indent" | "pgjson" | "graphviz" | "text") {
         return Err(Error::invalid(format!("EXPLAIN has no format {format}")).with_hint(FORMATS));
     }
+    if explain.recall && !explain.analyze {
+        return Err(
+            Error::invalid("EXPLAIN RECALL runs the statement").with_hint("write EXPLAIN (ANALYZE, RECALL)")
+        );
+    }
+    if explain.recall
+        && let Statement::Sql(sql) = explain.statement.as_ref()
+        && dml::writing(sql).is_some()
+    {
+        return Err(Error::unsupported("EXPLAIN RECALL takes a query, which it runs twice"));
+    }
     if explain.analyze
         && let Statement::Sql(sql) = explain.statement.as_ref()
         && let Some(done) = analyze_writing(core, sql, params, explain.verbose, &format).await
@@ -43,7 +56,7 @@ pub(super) async fn run(core: &Arc<SessionCore>, explain: Explain, params: &Para
                 "EXPLAIN ANALYZE takes a query or a statement that writes rows of a table",
             ));
         }
-        return analyze(core, &plan, explain.verbose, &format).await;
+        return analyze(core, &plan, (explain.verbose, explain.recall), &format).await;
     }
     let physical = core.physical(&plan).await?;
     let text = match format.as_str() {
@@ -153,7 +166,7 @@ fn analyzed(plan: &Arc<dyn ExecutionPlan>, verbose: bool, format: &str) -> Strin
 async fn analyze(
     core: &Arc<SessionCore>,
     plan: &LogicalPlan,
-    verbose: bool,
+    (verbose, recall): (bool, bool),
     format: &str,
 ) -> Result<QueryResult> {
     check_analyzed(format)?;
@@ -163,15 +176,23 @@ async fn analyze(
     let planned = clock.elapsed();
     let mut stream: SendableRecordBatchStream =
         core.stream(Arc::clone(&physical), core.state().task_ctx())?;
-    let mut rows = 0;
+    let (mut rows, mut found) = (0, Vec::new());
     while let Some(batch) = stream.next().await {
-        rows += batch.map_err(triune_files::explain_read_error)?.num_rows();
+        let batch = batch.map_err(triune_files::explain_read_error)?;
+        rows += batch.num_rows();
+        if recall {
+            found.push(batch);
+        }
     }
     let done = clock.elapsed();
     let tree = analyzed(&physical, verbose, format);
     let millis = |from: std::time::Duration, to: std::time::Duration| (to - from).as_secs_f64() * 1e3;
+    let compared = match recall {
+        true => format!("\n{}", recall::line(core, plan, &found).await?),
+        false => String::new(),
+    };
     lines(&format!(
-        "{}\n\n{rows} rows; planned in {:.1} ms, ran in {:.1} ms",
+        "{}\n\n{rows} rows; planned in {:.1} ms, ran in {:.1} ms{compared}",
         tree.trim_end(),
         millis(start, planned),
         millis(planned, done)

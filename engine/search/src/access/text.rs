@@ -27,7 +27,7 @@ use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::union::UnionExec;
 use triune_lance::provider::unqualified;
-use triune_lance::{IndexMethod, TextIndexes};
+use triune_lance::{IndexMethod, LanceProvider, TextIndexes};
 use triune_storage::store::StoreProvider;
 
 use super::searched::{Searched, has_table, scan_of, source_of};
@@ -106,16 +106,17 @@ pub(crate) async fn text_way(
     let filters = scan.filters.iter().map(|f| state.create_physical_expr(unqualified(f)?, &of_table));
     let conditions = filters.collect::<Result<Vec<_>>>()?;
     let rows = search.rows().schema().as_arrow();
-    let rows_beside = beside(table, &indexes, state, scan, &columns, rows.fields(), &scan.filters).await?;
+    let rows_beside =
+        renamed_rows(table, indexes.rest(), state, scan, &columns, rows.fields(), &scan.filters).await?;
     let corpus = search.corpus().schema().as_arrow();
-    let texts_beside = beside(table, &indexes, state, scan, &texts, corpus.fields(), &[]).await?;
+    let texts_beside = renamed_rows(table, indexes.rest(), state, scan, &texts, corpus.fields(), &[]).await?;
     Ok(Ok(TextWay { indexes, conditions, output: columns, rows_beside, texts_beside }))
 }
 
 /// Rows that the indexes do not speak of, with `columns` of the table under the names of `fields`.
-async fn beside(
+pub(super) async fn renamed_rows(
     table: &dyn VectorAccess,
-    indexes: &TextIndexes,
+    rest: Option<&Arc<LanceProvider>>,
     state: &SessionState,
     scan: &TableScan,
     columns: &[usize],
@@ -126,7 +127,7 @@ async fn beside(
     read.sort_unstable();
     read.dedup();
     let mut parts = Vec::with_capacity(2);
-    if let Some(rest) = indexes.rest() {
+    if let Some(rest) = rest {
         parts.push(rest.scan(state, Some(&read), filters, None).await?);
     }
     parts.extend(table.beside(state, &read, filters)?);

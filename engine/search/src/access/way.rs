@@ -22,7 +22,7 @@ use super::deferred::DeferredAnnExec;
 use super::hot::hot_part;
 use super::keys::KeyMask;
 use super::searched::{Searched, has_table, scan_of};
-use super::{UsedIndex, Way, access_of, metric_of};
+use super::{UsedIndex, Way, WhyNone, access_of, metric_of};
 use crate::DISTANCE_COLUMN;
 use crate::node::VectorSearchNode;
 use crate::settings::{SEARCH_MODE, SearchMode};
@@ -78,14 +78,13 @@ pub(crate) async fn way_of(
     let provider = match table.indexed(&scan.filters)? {
         Ok(provider) => provider,
         Err(why) => {
-            let told = told.map_or_else(String::new, |t| format!("{t}; "));
-            return Way::exact(format!("{told}{why}"));
+            return Way::exact(WhyNone::and(told, why));
         }
     };
     let index = match provider.vector_indexes(field.name()).await {
         Ok(indexes) => match choose(&indexes, field.name(), metric) {
             Ok(index) => index.clone(),
-            Err(why) => return Way::exact(told.unwrap_or(why)),
+            Err(why) => return Way::exact(WhyNone::or(told, &provider, why)),
         },
         Err(e) => return Way::exact(format!("the indexes of the table cannot be read: {}", e.message())),
     };
@@ -146,7 +145,7 @@ pub(crate) async fn way_of(
 }
 
 /// The index of the metric that covers most rows, or why there is none.
-fn choose<'a>(
+pub(super) fn choose<'a>(
     indexes: &'a [VectorIndexInfo],
     column: &str,
     metric: LanceMetric,

@@ -14,7 +14,7 @@
 //! ```
 //!
 //! Rows without a distance are no results, as everywhere under the word nearest. Without a number it is one row.
-//! `APPROX` allows an index and `EXACT` does not; searches per row use none today.
+//! `APPROX` allows an index and `EXACT` does not.
 
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Join, JoinConstraint,
@@ -48,6 +48,7 @@ pub fn desugar_nearest(from: &mut TableWithJoins) -> Result<()> {
 struct Clause {
     k: Expr,
     is_similarity: bool,
+    is_exact: bool,
     key: Expr,
 }
 
@@ -119,11 +120,12 @@ fn taken(constraint: &mut JoinConstraint) -> Result<Option<Clause>> {
     if below > 1 {
         return Err(Error::invalid("NEAREST … BY takes a distance, no condition with OR").at(place));
     }
-    let Some([_, k, what]) = args_of(call) else { return Ok(None) };
-    let is_similarity = matches!(what, Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(t), .. }) if t == "similarity");
+    let Some([how, k, what]) = args_of(call) else { return Ok(None) };
+    let is = |expr: &Expr, word: &str| matches!(expr, Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(t), .. }) if t == word);
+    let (is_similarity, is_exact) = (is(what, "similarity"), is(how, "exact"));
     let k = check::k("NEAREST", k.clone(), position_of(k.span()).or(place))?;
     let Expr::BinaryOp { right, .. } = condition else { return Ok(None) };
-    Ok(Some(Clause { k, is_similarity, key: right.as_ref().clone() }))
+    Ok(Some(Clause { k, is_similarity, is_exact, key: right.as_ref().clone() }))
 }
 
 fn args_of(call: &Function) -> Option<[&Expr; 3]> {
@@ -168,11 +170,14 @@ fn fill(query: &mut Query, clause: Clause, relation: &mut TableFactor) -> Result
     else {
         return Err(broken());
     };
-    let [_, key, what, _] = list.args.as_mut_slice() else { return Err(broken()) };
+    let [_, key, what, how] = list.args.as_mut_slice() else { return Err(broken()) };
     let given = |expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr));
     *key = given(clause.key);
     if clause.is_similarity {
         *what = given(super::text("similarity"));
+    }
+    if clause.is_exact {
+        *how = given(super::text("exact"));
     }
     Ok(())
 }

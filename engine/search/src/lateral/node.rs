@@ -49,6 +49,12 @@ pub struct LateralSpec {
     pub order: Order,
     /// Whether rows of the left side without results are kept, with NULLs.
     pub left_join: bool,
+    /// How many partitions of an index are read; the index decides when it is `None`.
+    pub nprobes: Option<u32>,
+    /// How many times `k` candidates of an index are compared by their full vectors.
+    pub refine_factor: Option<u32>,
+    /// Whether an index must not be used.
+    pub exact: bool,
 }
 
 /// For each row of `left` the `k` nearest rows of `right`.
@@ -241,7 +247,7 @@ impl UserDefinedLogicalNodeCore for LateralSearchNode {
     // As for `VectorSearchNode`, predicates and limits stay above.
 
     fn fmt_for_explain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let LateralSpec { k, skip, metric, order, left_join } = &self.spec;
+        let LateralSpec { k, skip, metric, order, left_join, .. } = &self.spec;
         let kind = if *left_join { "left" } else { "inner" };
         let metric = metric.name();
         write!(f, "LateralSearch: join={kind}, column={}, metric={metric}, k={k}", self.column)?;
