@@ -35,6 +35,7 @@ fn definition() -> TableDef {
         field,
         default: None,
         identity: None,
+        generated: None,
         comment: None,
     });
     TableDef {

@@ -12,6 +12,7 @@
 mod assign;
 mod conflict;
 mod copy_from;
+pub(crate) mod generated;
 mod insert;
 pub(crate) mod merge;
 pub(crate) mod point;
@@ -185,13 +186,14 @@ pub(crate) async fn fill(
 ) -> Result<u64> {
     let target = target::Target::within(transaction.clone(), Arc::new(def.clone()), name)?;
     let rules = rows::rules(core, &target).await?;
-    let places: Vec<usize> = (0..def.columns.len()).collect();
+    let places = target.given_places();
     let mut query = query;
     let mut gathered = insert::Gathered::new(core);
     let mut count = 0;
     while let Some(batch) = query.next().await {
         let batch = batch?;
         let rows = insert::of_batch(core, &target, &rules, &places, fields, &batch, &[], 0)
+            .await
             .map_err(|e| insert::in_row(e, false, 0))?;
         count += rows.num_rows() as u64;
         if let Some(rows) = gathered.add(rows)? {
@@ -217,6 +219,7 @@ pub(crate) async fn replace_all(
     let items: Vec<_> = def
         .columns
         .iter()
+        .filter(|c| c.generated.is_none())
         .map(|c| query::item(ast::Expr::Identifier(query::quoted(c.field.name())), c.field.name()))
         .collect();
     let query = query::select(None, items, vec![query::relation(relation, name)], None)?;

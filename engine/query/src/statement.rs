@@ -139,6 +139,8 @@ pub struct Included {
     /// CHECKs.
     pub constraints: bool,
     pub defaults: bool,
+    /// What generated columns are computed from.
+    pub generated: bool,
     pub identity: bool,
     /// The PRIMARY KEY and the other indexes.
     pub indexes: bool,
@@ -151,11 +153,12 @@ impl Included {
         comments: true,
         constraints: true,
         defaults: true,
+        generated: true,
         identity: true,
         indexes: true,
         storage: true,
     };
-    pub const WORDS: &str = "ALL, COMMENTS, CONSTRAINTS, DEFAULTS, IDENTITY, INDEXES or STORAGE";
+    pub const WORDS: &str = "ALL, COMMENTS, CONSTRAINTS, DEFAULTS, GENERATED, IDENTITY, INDEXES or STORAGE";
 
     /// Takes an `INCLUDING` or `EXCLUDING`; `false` for a word that it does not know.
     pub fn set(&mut self, word: &str, include: bool) -> bool {
@@ -165,6 +168,7 @@ impl Included {
             "COMMENTS" => self.comments = include,
             "CONSTRAINTS" => self.constraints = include,
             "DEFAULTS" => self.defaults = include,
+            "GENERATED" => self.generated = include,
             "IDENTITY" => self.identity = include,
             "INDEXES" => self.indexes = include,
             "STORAGE" => self.storage = include,

@@ -49,7 +49,7 @@ pub use history::VersionInfo;
 pub use indexes::{IndexInfo, IndexProgressInfo, IndexState};
 pub use maintenance::{Limits, MaintenanceInfo};
 pub use provider::StoreProvider;
-pub use schema::SchemaChange;
+pub use schema::{Fill, FillColumn, SchemaChange};
 pub use transaction::{Savepoint, Transaction};
 pub use version::{DbVersion, Snapshot, TableVersion};
 

@@ -81,6 +81,10 @@ pub struct ColumnDef {
     pub default: Option<String>,
     #[serde(default)]
     pub identity: Option<Identity>,
+    /// `GENERATED ALWAYS AS (expression) STORED`: the expression as SQL, over other columns of the row. The storage keeps
+    /// its values like any others; who writes rows computes them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generated: Option<String>,
     #[serde(default)]
     pub comment: Option<String>,
 }
@@ -203,7 +207,14 @@ mod tests {
     fn a_definition_survives_json_with_types_and_metadata() {
         let vector = Field::new_fixed_size_list("v", Field::new("item", DataType::Float32, true), 3, true)
             .with_metadata([("ARROW:extension:name".to_owned(), "triune.vector".to_owned())].into());
-        let column = |id, field| ColumnDef { id, field, default: None, identity: None, comment: None };
+        let column = |id, field| ColumnDef {
+            id,
+            field,
+            default: None,
+            identity: None,
+            generated: None,
+            comment: None,
+        };
         let def = TableDef {
             id: TableId(7),
             revision: 3,

@@ -49,7 +49,9 @@ impl<'a> Scope<'a> {
 }
 
 fn columns_of(table: &Table, alias: &str) -> Vec<(String, Kind)> {
-    table.columns.iter().map(|c| (format!("{alias}.{}", c.name), c.kind)).collect()
+    let given = table.columns.iter().map(|c| (&c.name, c.kind));
+    let generated = table.generated.iter().map(|g| (&g.name, g.kind));
+    given.chain(generated).map(|(name, kind)| (format!("{alias}.{name}"), kind)).collect()
 }
 
 /// An expression whose value may be assigned to a column of this kind.

@@ -240,7 +240,20 @@ impl World {
         let at = self.rng.random_range(0..self.tables.len());
         let mut table = self.tables[at].clone();
         let name = table.name.clone();
-        let [triune, sqlite] = match self.rng.random_range(0..3) {
+        let [triune, sqlite] = match self.rng.random_range(0..5) {
+            3 => {
+                let clause = table.fresh_generated(&mut self.rng).clause(true);
+                clause.map(|c| format!("ALTER TABLE {name} ADD COLUMN {c}"))
+            }
+            4 => {
+                if table.generated.is_empty() {
+                    return;
+                }
+                let place = self.rng.random_range(0..table.generated.len());
+                let gone = table.generated.remove(place);
+                let sql = format!("ALTER TABLE {name} DROP COLUMN {}", gone.name);
+                [sql.clone(), sql]
+            }
             0 => {
                 let clause = table.fresh_column(&mut self.rng).clone();
                 if !clause.nullable && clause.default.is_none() {

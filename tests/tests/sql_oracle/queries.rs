@@ -13,7 +13,7 @@ pub(crate) type Query = (String, bool);
 
 /// All rows of a table, in order.
 pub(crate) fn scan(table: &Table) -> Query {
-    let order: Vec<String> = (1..=table.columns.len()).map(|n| format!("{n} NULLS FIRST")).collect();
+    let order: Vec<String> = (1..=table.names().len()).map(|n| format!("{n} NULLS FIRST")).collect();
     (format!("SELECT {} FROM {} ORDER BY {}", table.names().join(", "), table.name, order.join(", ")), true)
 }
 

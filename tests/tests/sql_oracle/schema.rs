@@ -4,7 +4,7 @@ use rand::Rng;
 use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
 
-use crate::expr;
+use crate::expr::{self, Scope};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -86,10 +86,30 @@ impl Column {
     }
 }
 
+/// A column that is computed from the others.
+#[derive(Debug, Clone)]
+pub(crate) struct Generated {
+    pub(crate) name: String,
+    pub(crate) kind: Kind,
+    expression: String,
+}
+
+impl Generated {
+    /// Its clause; SQLite can only add one that it does not keep, which reads the same.
+    pub(crate) fn clause(&self, added: bool) -> [String; 2] {
+        let Self { name, kind, expression } = self;
+        let kept = if added { "VIRTUAL" } else { "STORED" };
+        let clause = |t: &str, kept: &str| format!("{name} {t} GENERATED ALWAYS AS ({expression}) {kept}");
+        [clause(kind.triune(), "STORED"), clause(kind.sqlite(), kept)]
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct Table {
     pub(crate) name: String,
+    /// Those that rows are given for.
     pub(crate) columns: Vec<Column>,
+    pub(crate) generated: Vec<Generated>,
     /// The first columns are the key.
     pub(crate) key: usize,
     fresh: usize,
@@ -104,11 +124,30 @@ impl Table {
             let default = rng.random_bool(0.1).then(|| expr::literal(rng, kind));
             columns.push(Column { name: format!("k{i}"), kind, nullable: false, default, check: None });
         }
-        let mut table = Self { name, columns, key, fresh: 0 };
+        let mut table = Self { name, columns, generated: vec![], key, fresh: 0 };
         for _ in 0..rng.random_range(1..=4) {
             table.fresh_column(rng);
         }
+        for _ in 0..*[0, 0, 1, 2].choose(rng).unwrap() {
+            table.fresh_generated(rng);
+        }
         table
+    }
+
+    pub(crate) fn fresh_generated(&mut self, rng: &mut ChaCha8Rng) -> &Generated {
+        let columns = self.columns.iter().map(|c| (c.name.clone(), c.kind)).collect();
+        let kind = *[Kind::Int, Kind::Big, Kind::Double, Kind::Text, Kind::Bool].choose(rng).unwrap();
+        let scope = Scope { columns, tables: &[] };
+        // SQLite's LIKE depends on a setting, and is not taken there.
+        let expression = loop {
+            let expression = expr::assigned(rng, &scope, kind);
+            if !expression.contains(" LIKE ") {
+                break expression;
+            }
+        };
+        self.generated.push(Generated { name: format!("g{}", self.fresh), kind, expression });
+        self.fresh += 1;
+        self.generated.last().unwrap()
     }
 
     pub(crate) fn fresh_column(&mut self, rng: &mut ChaCha8Rng) -> &Column {
@@ -123,11 +162,17 @@ impl Table {
     }
 
     pub(crate) fn names(&self) -> Vec<&str> {
+        self.given().into_iter().chain(self.generated.iter().map(|g| g.name.as_str())).collect()
+    }
+
+    /// The columns that rows are given for.
+    pub(crate) fn given(&self) -> Vec<&str> {
         self.columns.iter().map(|c| c.name.as_str()).collect()
     }
 
     pub(crate) fn create(&self) -> [String; 2] {
-        let clauses: Vec<[String; 2]> = self.columns.iter().map(Column::clause).collect();
+        let generated = self.generated.iter().map(|g| g.clause(false));
+        let clauses: Vec<[String; 2]> = self.columns.iter().map(Column::clause).chain(generated).collect();
         let key = match self.keys().as_slice() {
             [] => String::new(),
             keys => format!(", PRIMARY KEY ({})", keys.join(", ")),

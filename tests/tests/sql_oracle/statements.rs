@@ -346,7 +346,7 @@ fn merge(rng: &mut ChaCha8Rng, table: &Table, others: &[Table]) -> Step {
         (
             format!(
                 "WHEN MATCHED AND {filter} THEN UPDATE SET {ours} WHEN NOT MATCHED THEN INSERT ({}) VALUES ({values})",
-                table.names().join(", ")
+                table.given().join(", ")
             ),
             vec![
                 format!("{update} AND {filter}"),

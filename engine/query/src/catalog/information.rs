@@ -57,6 +57,7 @@ async fn columns(core: &Arc<SessionCore>) -> Result<Arc<dyn TableProvider>> {
     let yes = |yes: bool| Some(if yes { "YES" } else { "NO" }.to_owned());
     let longest: ArrayRef = Arc::new(all.iter().map(|(_, _, c)| c.longest).collect::<UInt64Array>());
     let identity = |of: &dyn Fn(&Identity) -> String| text(&|_, c| c.identity.as_ref().map(of));
+    let always = |c: &ColumnInfo| if c.generated.is_some() { "ALWAYS" } else { "NEVER" };
     let generated = |i: &Identity| if i.always { "ALWAYS" } else { "BY DEFAULT" }.to_owned();
     let batch = RecordBatch::try_from_iter_with_nullable([
         ("table_catalog", text(&|_, _| Some(crate::CATALOG.to_owned())), false),
@@ -64,7 +65,11 @@ async fn columns(core: &Arc<SessionCore>) -> Result<Arc<dyn TableProvider>> {
         ("table_name", text(&|t, _| Some(t.name.clone())), false),
         ("column_name", text(&|_, c| Some(c.name.clone())), false),
         ("ordinal_position", place, false),
-        ("column_default", text(&|_, c| c.default.clone().filter(|_| c.identity.is_none())), true),
+        (
+            "column_default",
+            text(&|_, c| c.default.clone().filter(|_| c.identity.is_none() && c.generated.is_none())),
+            true,
+        ),
         ("is_nullable", text(&|_, c| yes(c.nullable)), false),
         ("data_type", text(&|_, c| Some(c.data_type.clone())), false),
         ("character_maximum_length", longest, true),
@@ -78,7 +83,8 @@ async fn columns(core: &Arc<SessionCore>) -> Result<Arc<dyn TableProvider>> {
         ("identity_generation", identity(&generated), true),
         ("identity_start", identity(&|i| i.start.to_string()), true),
         ("identity_increment", identity(&|i| i.increment.to_string()), true),
-        ("is_generated", text(&|_, _| Some("NEVER".to_owned())), false),
+        ("is_generated", text(&|_, c| Some(always(c).to_owned())), false),
+        ("generation_expression", text(&|_, c| c.generated.clone()), true),
         ("is_updatable", text(&|t, _| yes(t.kind == RelationKind::Table.label())), false),
         ("column_comment", text(&|_, c| c.comment.clone()), true),
     ])?;

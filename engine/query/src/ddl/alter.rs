@@ -22,7 +22,7 @@ use datafusion::sql::sqlparser::ast::{
 use futures::FutureExt;
 use triune_common::names::did_you_mean;
 use triune_common::{Error, ErrorKind, Result};
-use triune_storage::store::SchemaChange;
+use triune_storage::store::{Fill, SchemaChange};
 use triune_storage::table::{CheckDef, TableDef};
 
 use super::columns::{self, Constraints, find_mut, quote};
@@ -65,8 +65,12 @@ pub(crate) async fn run(core: &Arc<SessionCore>, alter: &AlterTable) -> Result<Q
         {
             let mut back = def.as_ref().clone();
             back.revision = next.revision + 1;
+            let added = next.columns.iter().find(|c| def.columns.iter().all(|old| old.id != c.id));
             let change = match &proof {
-                Proof::Check(_) => SchemaChange::Definition,
+                Proof::Check(_) => match added {
+                    Some(column) => SchemaChange::DropColumn { name: column.field.name().clone() },
+                    None => SchemaChange::Definition,
+                },
                 Proof::NotNull(column) => SchemaChange::RetypeColumn { name: column.clone() },
             };
             core.database().store().alter_table(back.clone(), change).boxed().await?;
@@ -196,11 +200,15 @@ async fn add_column(
     if added.identity.is_some() {
         return Err(Error::unsupported(format!("the identity column \"{name}\" cannot be added to a table")));
     }
-    let value = match &added.default {
-        None => ScalarValue::try_from(added.field.data_type())?,
-        Some(text) => constant(core, &added.field, text).await?,
+    let fill = match &added.default {
+        _ if added.generated.is_some() => {
+            columns::check_generated(def)?;
+            transaction::scoped(core, dml::generated::fill(core, def, table)).await?
+        }
+        None => Fill::Value(ScalarValue::try_from(added.field.data_type())?),
+        Some(text) => Fill::Value(constant(core, &added.field, text).await?),
     };
-    if value.is_null() && !added.field.is_nullable() {
+    if matches!(&fill, Fill::Value(value) if value.is_null()) && !added.field.is_nullable() {
         return Err(Error::new(
             ErrorKind::Constraint,
             format!("the column \"{name}\" is NOT NULL and has no DEFAULT for the rows that are there"),
@@ -211,7 +219,7 @@ async fn add_column(
         return Err(Error::unsupported("ADD COLUMN takes one CHECK").with_hint("ADD CONSTRAINT adds more"));
     }
     let proof = def.checks.get(checks).cloned().map(Proof::Check);
-    Ok((SchemaChange::AddColumn { name, value }, proof))
+    Ok((SchemaChange::AddColumn { name, fill }, proof))
 }
 
 /// The DEFAULT of a new column for rows that are there: one value for all.
@@ -245,6 +253,10 @@ fn drop_column(def: &mut TableDef, name: &str, if_exists: bool) -> Result<Applie
     if def.primary_key.iter().any(|k| k == name) {
         return Err(Error::invalid(format!("the column \"{name}\" is part of the primary key")));
     }
+    if let Some(reader) = reader_of(def, name)? {
+        return Err(Error::invalid(format!("the generated column \"{reader}\" is computed from \"{name}\""))
+            .with_hint(format!("drop \"{reader}\" first")));
+    }
     if def.cluster_by.iter().any(|k| k == name) {
         return Err(Error::invalid(format!("the table is clustered by the column \"{name}\"")));
     }
@@ -275,7 +287,20 @@ fn column_of(expr: &Expr) -> Option<String> {
     }
 }
 
-fn mentions(sql: &str, column: &str) -> Result<bool> {
+/// The generated column that is computed from another one.
+fn reader_of<'a>(def: &'a TableDef, column: &str) -> Result<Option<&'a str>> {
+    for other in def.columns.iter().filter(|c| c.field.name() != column) {
+        if let Some(sql) = &other.generated
+            && mentions(sql, column)?
+        {
+            return Ok(Some(other.field.name()));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether an expression of a definition reads a column.
+pub(super) fn mentions(sql: &str, column: &str) -> Result<bool> {
     let expr = dml::rows::expression(sql)?;
     Ok(visit::any(&expr, |e| column_of(e).as_deref() == Some(column)))
 }
@@ -300,6 +325,9 @@ fn rename_column(def: &mut TableDef, from: &str, to: &str) -> Result<()> {
     }
     for check in &mut def.checks {
         check.sql = renamed(&check.sql, from, to)?;
+    }
+    for sql in def.columns.iter_mut().filter_map(|c| c.generated.as_mut()) {
+        *sql = renamed(sql, from, to)?;
     }
     Ok(())
 }
@@ -337,7 +365,22 @@ async fn alter_column(
     operation: &AlterColumnOperation,
 ) -> Result<Applied> {
     let in_key = def.primary_key.iter().any(|k| k == name);
+    let reader = reader_of(def, name)?.map(str::to_owned);
     let column = find_mut(def, name)?;
+    if column.generated.is_some() {
+        match operation {
+            AlterColumnOperation::SetDefault { .. } | AlterColumnOperation::DropDefault => {
+                return Err(Error::invalid(format!("the generated column \"{name}\" takes no DEFAULT")));
+            }
+            AlterColumnOperation::SetDataType { .. } => {
+                return Err(Error::unsupported(format!(
+                    "the type of the generated column \"{name}\" cannot change"
+                ))
+                .with_hint("drop it and add it anew"));
+            }
+            _ => {}
+        }
+    }
     Ok(Some(match operation {
         AlterColumnOperation::SetDefault { value } => {
             if column.identity.is_some() {
@@ -380,6 +423,12 @@ async fn alter_column(
                 return Err(Error::unsupported(format!(
                     "the type of \"{name}\" cannot change, it is part of the primary key"
                 )));
+            }
+            if let Some(reader) = &reader {
+                return Err(Error::unsupported(format!(
+                    "the type of \"{name}\" cannot change, the generated column \"{reader}\" is computed from it"
+                ))
+                .with_hint(format!("drop \"{reader}\" first")));
             }
             if types::serial(data_type).is_some() {
                 return Err(Error::invalid(format!("{data_type} is no type that a column can change to")));

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use datafusion::sql::sqlparser::ast::{
-    self, ColumnOption, Expr, GeneratedAs, SequenceOptions, SqlOption, TableConstraint, UnaryOperator, Value,
+    self, ColumnOption, Expr, GeneratedAs, GeneratedExpressionMode, SequenceOptions, SqlOption,
+    TableConstraint, UnaryOperator, Value,
 };
 use triune_common::names::did_you_mean;
 use triune_common::{Error, Result};
@@ -36,7 +37,7 @@ pub(crate) async fn add(
     let field = types::declared(core, column).await?;
     let name = field.name().clone();
     check_new_name(def, &name)?;
-    let mut made = ColumnDef { id: def.last_column + 1, field, default: None, identity: None, comment: None };
+    let mut made = plain(def.last_column + 1, field);
     if types::serial(&column.data_type).is_some() {
         made.identity = Some(Identity { always: false, start: 1, increment: 1 });
         made.field = made.field.with_nullable(false);
@@ -67,13 +68,18 @@ pub(crate) async fn add(
                 let always = match generated_as {
                     GeneratedAs::Always => true,
                     GeneratedAs::ByDefault => false,
-                    GeneratedAs::ExpStored => return Err(generated(&name)),
+                    GeneratedAs::ExpStored => return Err(not_stored(&name)),
                 };
                 made.identity =
                     Some(identity(&name, always, sequence_options.as_deref().unwrap_or_default())?);
                 made.field = made.field.with_nullable(false);
             }
-            ColumnOption::Generated { .. } => return Err(generated(&name)),
+            ColumnOption::Generated {
+                generation_expr: Some(expr),
+                generation_expr_mode: Some(GeneratedExpressionMode::Stored),
+                ..
+            } => made.generated = Some(expr.to_string()),
+            ColumnOption::Generated { .. } => return Err(not_stored(&name)),
             ColumnOption::ForeignKey(_) => return Err(references()),
             other => {
                 return Err(Error::unsupported(format!("the column \"{name}\": {other} is not supported")));
@@ -93,8 +99,35 @@ pub(crate) async fn add(
             )));
         }
     }
+    if made.generated.is_some() && (made.default.is_some() || made.identity.is_some()) {
+        let other = if made.identity.is_some() { "an identity" } else { "a DEFAULT" };
+        return Err(Error::invalid(format!("the column \"{name}\" is generated and has {other}")));
+    }
     def.last_column = made.id;
     def.columns.push(made);
+    Ok(())
+}
+
+/// A column without clauses.
+pub(super) fn plain(id: u32, field: arrow::datatypes::Field) -> ColumnDef {
+    ColumnDef { id, field, default: None, identity: None, generated: None, comment: None }
+}
+
+/// Generated columns read what is given, not each other: there is no order to compute them in.
+pub(super) fn check_generated(def: &TableDef) -> Result<()> {
+    for column in &def.columns {
+        let Some(sql) = &column.generated else { continue };
+        for other in def.columns.iter().filter(|c| c.generated.is_some()) {
+            if super::alter::mentions(sql, other.field.name())? {
+                return Err(Error::invalid(format!(
+                    "the generated column \"{}\" reads the generated column \"{}\"",
+                    column.field.name(),
+                    other.field.name()
+                ))
+                .with_hint("write its expression out instead"));
+            }
+        }
+    }
     Ok(())
 }
 
@@ -111,9 +144,9 @@ pub(crate) fn check_new_name(def: &TableDef, name: &str) -> Result<()> {
     Ok(())
 }
 
-fn generated(name: &str) -> Error {
-    Error::unsupported(format!("the column \"{name}\": computed columns are not supported"))
-        .with_hint("compute it in a view, or GENERATED … AS IDENTITY")
+fn not_stored(name: &str) -> Error {
+    Error::unsupported(format!("the column \"{name}\": virtual columns are not supported"))
+        .with_hint("write GENERATED ALWAYS AS (…) STORED, or compute it in a view")
 }
 
 pub(crate) fn references() -> Error {

@@ -21,7 +21,7 @@ use futures::FutureExt;
 use triune_common::{Error, ErrorKind, Result};
 use triune_storage::catalog::{RelationEntry, RelationKind};
 use triune_storage::stamp::CommitTs;
-use triune_storage::table::{ColumnDef, TableDef, TableOptions};
+use triune_storage::table::{TableDef, TableOptions};
 
 use super::columns::{self, Constraints};
 use super::{like, show, types};
@@ -100,7 +100,7 @@ async fn definition(
                 columns::check_new_name(&def, field.name())?;
                 def.last_column += 1;
                 let id = def.last_column;
-                def.columns.push(ColumnDef { id, field, default: None, identity: None, comment: None });
+                def.columns.push(columns::plain(id, field));
             }
         }
         _ => {
@@ -139,12 +139,13 @@ async fn definition(
     if let Some(CommentDef::WithEq(text) | CommentDef::WithoutEq(text)) = &table.comment {
         def.comment = Some(text.clone());
     }
-    // Planned once, so that mistakes in DEFAULT and CHECK show now.
+    columns::check_generated(&def)?;
+    // Planned once, so that mistakes in expressions show now.
     transaction::scoped(core, verify_rules(core, &def, name)).await?;
     Ok(def)
 }
 
-/// DEFAULTs that fit their columns, CHECKs that are conditions.
+/// DEFAULTs and generated values that fit their columns, CHECKs that are conditions.
 pub(crate) async fn verify_rules(core: &Arc<SessionCore>, def: &TableDef, name: &str) -> Result<()> {
     let (rules, _) = dml::rows::plan_rules(core, def, name).await?;
     rules.check(def)
@@ -185,12 +186,12 @@ pub(crate) async fn table(
     let def = store.create_table(def).boxed().await?;
     let filled = match query {
         Some(plan) => {
-            if plan.schema().fields().len() == def.columns.len() {
+            let given = def.columns.iter().filter(|c| c.generated.is_none()).count();
+            if plan.schema().fields().len() == given {
                 fill(core, &def, &name, &plan).await.map(Some)
             } else {
                 Err(Error::invalid(format!(
-                    "the table has {} columns, its query {}",
-                    def.columns.len(),
+                    "the table has {given} columns, its query {}",
                     plan.schema().fields().len()
                 )))
             }

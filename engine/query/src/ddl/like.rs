@@ -9,7 +9,7 @@
 //!
 //! | `INCLUDING` | taken |
 //! |---|---|
-//! | `DEFAULTS`, `IDENTITY`, `COMMENTS` | of the columns |
+//! | `DEFAULTS`, `IDENTITY`, `GENERATED`, `COMMENTS` | of the columns; without `GENERATED` a column takes values |
 //! | `CONSTRAINTS` | CHECKs; the lengths of `VARCHAR(n)` come always |
 //! | `INDEXES` | the PRIMARY KEY; the other indexes, under names of the new table's |
 //! | `STORAGE` | `CLUSTER BY` and `WITH`, unless the statement gives its own |
@@ -89,7 +89,7 @@ pub(crate) async fn columns_of(core: &Arc<SessionCore>, clause: &LikeClause) -> 
 fn push(def: &mut TableDef, field: Field) -> &mut ColumnDef {
     def.last_column += 1;
     let id = def.last_column;
-    def.columns.push(ColumnDef { id, field, default: None, identity: None, comment: None });
+    def.columns.push(columns::plain(id, field));
     let last = def.columns.len() - 1;
     &mut def.columns[last]
 }
@@ -108,6 +108,7 @@ fn take(
         let made = push(def, column.field.clone());
         made.default = column.default.clone().filter(|_| included.defaults);
         made.identity = column.identity.filter(|_| included.identity);
+        made.generated = column.generated.clone().filter(|_| included.generated);
         made.comment = column.comment.clone().filter(|_| included.comments);
     }
     for check in &source.checks {

@@ -64,8 +64,12 @@ impl DoUpdate {
         };
         let replaces = update.selection.is_none()
             && assigned.iter().all(copies)
-            && (0..target.def.columns.len())
-                .all(|place| key.contains(&place) || assigned.iter().any(|a| a.place == place));
+            && (0..target.def.columns.len()).all(|place| {
+                // What is generated follows from the columns that are replaced.
+                key.contains(&place)
+                    || target.column(place).generated.is_some()
+                    || assigned.iter().any(|a| a.place == place)
+            });
         for one in &mut assigned {
             if let Value::Expr(expr) = &mut one.value {
                 for_each_excluded(target, expr)?;
@@ -144,7 +148,8 @@ pub(super) async fn apply(sink: &mut Sink<'_>, update: &DoUpdate, proposed: Reco
     if count == 0 {
         return Ok(());
     }
-    let new = rows::verified(target, sink.rules, columns, count)?;
+    let changed: Vec<usize> = update.assigned.iter().map(|a| a.place).collect();
+    let new = rows::verified(target, sink.rules, columns, &changed, count).await?;
     let keys = target.keys_of(&old)?;
     sink.note(Some(&old), &new)?;
     sink.rows += count as u64;

@@ -49,9 +49,8 @@ async fn apply(core: &Arc<SessionCore>, copy: &CopyFrom) -> Result<QueryResult> 
     let file = open(core, copy, &target, wanted.as_deref()).await?;
     let places = match_columns(&target, &file.schema(), wanted)?;
     for place in &places {
-        let column = target.column(*place);
-        if column.identity.is_some_and(|i| i.always) {
-            return Err(always(column.field.name()));
+        if target.is_always(*place) {
+            return Err(always(target.column(*place).field.name()));
         }
     }
     transaction::put_relation(FILE, file)?;
@@ -78,9 +77,13 @@ async fn apply(core: &Arc<SessionCore>, copy: &CopyFrom) -> Result<QueryResult> 
     let mut offset = 0;
     while let Some(batch) = stream.next().await {
         let batch = batch.map_err(triune_files::explain_read_error)?;
-        let rows = insert::of_batch(core, &target, &rules, &places, &fields, &batch, &[], 0)
-            .map_err(|e| in_row(locate(e, core, &target, &rules, &places, &fields, &batch), true, offset))
-            .map_err(|e| in_file(&copy.source, &e))?;
+        let rows = match insert::of_batch(core, &target, &rules, &places, &fields, &batch, &[], 0).await {
+            Ok(rows) => rows,
+            Err(e) => {
+                let e = locate(e, core, &target, &rules, &places, &fields, &batch).await;
+                return Err(in_file(&copy.source, &in_row(e, true, offset)));
+            }
+        };
         offset += batch.num_rows();
         sink.push(rows).await?;
     }
@@ -99,7 +102,7 @@ fn in_file(source: &str, e: &Error) -> Error {
 }
 
 /// The first row of a batch that alone is refused: constraints are verified for a batch as a whole.
-fn locate(
+async fn locate(
     error: super::assign::RowError,
     core: &Arc<SessionCore>,
     target: &Target,
@@ -115,12 +118,13 @@ fn locate(
     if (0..target.def.columns.len()).any(|p| target.column(p).identity.is_some() && !places.contains(&p)) {
         return error;
     }
-    let one =
-        |row: usize| insert::of_batch(core, target, rules, places, fields, &batch.slice(row, 1), &[], 0);
-    match (0..batch.num_rows()).find_map(|row| one(row).err().map(|e| (row, e))) {
-        Some((row, e)) => super::assign::RowError { row, error: e.error },
-        None => error,
+    for row in 0..batch.num_rows() {
+        let one = batch.slice(row, 1);
+        if let Err(e) = insert::of_batch(core, target, rules, places, fields, &one, &[], 0).await {
+            return super::assign::RowError { row, error: e.error };
+        }
     }
+    error
 }
 
 async fn open(
@@ -207,6 +211,10 @@ fn match_columns(target: &Target, file: &Schema, wanted: Option<Vec<usize>>) -> 
     }
     if width == target.def.columns.len() {
         return Ok((0..width).collect());
+    }
+    let given = target.given_places();
+    if width == given.len() {
+        return Ok(given);
     }
     let names: Vec<&str> = file.fields().iter().map(|f| f.name().as_str()).take(12).collect();
     Err(super::values::wrong_width("the file has ", width, target.def.columns.len())

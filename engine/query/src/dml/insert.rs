@@ -89,13 +89,20 @@ pub(super) fn prepare(core: &Arc<SessionCore>, insert: &Insert) -> Result<Prepar
     let places = if insert.source.is_none() {
         vec![]
     } else if insert.columns.is_empty() {
-        (0..target.def.columns.len()).collect()
+        let width = insert.source.as_deref().and_then(values::rows_of).and_then(|rows| rows.first());
+        values_places(&target, width.map_or(target.def.columns.len(), |row| row.content.len()))
     } else {
         named_places(&target, &insert.columns)?
     };
     let conflict = conflict_of(&target, insert)?;
     let returning = Returning::prepare(core, insert.returning.clone(), &target, &HashSet::new())?;
     Ok(Prepared { target, places, conflict, returning })
+}
+
+/// The places of the columns that get `width` values when none is named: all of them, or all but the generated ones.
+pub(super) fn values_places(target: &Target, width: usize) -> Vec<usize> {
+    let given = target.given_places();
+    if width == given.len() { given } else { (0..target.def.columns.len()).collect() }
 }
 
 /// The places of a list of columns, each of them once.
@@ -245,13 +252,17 @@ pub(super) async fn run(
     sink.returning = returning.as_ref().map(Returning::fresh);
     if let Some(columns) = constants {
         let rows = insert.source.as_deref().and_then(values::rows_of).map_or(1, <[_]>::len);
-        let batch = of_constants(core, target, &rules, places, columns, rows)?;
+        let batch = of_constants(core, target, &rules, places, columns, rows).await?;
         sink.put(batch).await?;
     } else {
         let (source, generate) = source_query(insert, with, &prepared, params)?;
-        refuse_always(target, places, &generate)?;
         let plan = query::plan(core, source, params).await?;
         let found = plan.schema().fields().len();
+        let places = match insert.columns.is_empty() {
+            true if found != places.len() => &values_places(target, found),
+            _ => places,
+        };
+        refuse_always(target, places, &generate)?;
         if found != places.len() {
             return Err(values::wrong_width("", found, places.len()));
         }
@@ -262,6 +273,7 @@ pub(super) async fn run(
             let batch = batch?;
             let batch_rows = batch.num_rows();
             let rows = of_batch(core, target, &rules, places, &fields, &batch, &generate, offset)
+                .await
                 .map_err(|e| in_row(e, false, 0))?;
             sink.push(rows).await?;
             offset += batch_rows;
@@ -275,7 +287,7 @@ pub(super) async fn run(
     }
 }
 
-fn of_constants(
+async fn of_constants(
     core: &Arc<SessionCore>,
     target: &Target,
     rules: &Rules,
@@ -287,7 +299,7 @@ fn of_constants(
     for (place, (values, defaults)) in places.iter().zip(columns) {
         let column = target.column(*place);
         let all = defaults.iter().all(|d| *d);
-        if column.identity.is_some_and(|i| i.always) && !all {
+        if target.is_always(*place) && !all {
             return Err(always(column.field.name()));
         }
         sources[*place] = if all {
@@ -305,11 +317,11 @@ fn of_constants(
             }
         };
     }
-    rows::complete(core, target, rules, sources, rows)
+    rows::complete(core, target, rules, sources, rows).await
 }
 
 /// Whole rows from a batch of the source's.
-pub(super) fn of_batch(
+pub(super) async fn of_batch(
     core: &Arc<SessionCore>,
     target: &Target,
     rules: &Rules,
@@ -321,20 +333,25 @@ pub(super) fn of_batch(
 ) -> Result<RecordBatch, RowError> {
     let mut sources = vec![Source::Omitted; target.def.columns.len()];
     for (at, place) in places.iter().enumerate() {
+        if target.column(*place).generated.is_some() {
+            // Every row said DEFAULT.
+            continue;
+        }
         let values = to_column(batch.column(at), &fields[at], &target.column(*place).field)?;
         let asks = generate.get(at).and_then(Option::as_ref);
         let asks = asks.map(|g| g.iter().skip(offset).take(batch.num_rows()).copied().collect::<Vec<bool>>());
         sources[*place] = Source::Given { values, generate: asks.filter(|g| g.contains(&true)) };
     }
-    rows::complete(core, target, rules, sources, batch.num_rows()).map_err(|error| RowError { row: 0, error })
+    rows::complete(core, target, rules, sources, batch.num_rows())
+        .await
+        .map_err(|error| RowError { row: 0, error })
 }
 
 fn refuse_always(target: &Target, places: &[usize], generate: &[Option<Vec<bool>>]) -> Result<()> {
     for (at, place) in places.iter().enumerate() {
-        let column = target.column(*place);
         let all = generate.get(at).and_then(Option::as_ref).is_some_and(|g| g.iter().all(|a| *a));
-        if column.identity.is_some_and(|i| i.always) && !all {
-            return Err(always(column.field.name()));
+        if target.is_always(*place) && !all {
+            return Err(always(target.column(*place).field.name()));
         }
     }
     Ok(())

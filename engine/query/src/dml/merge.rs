@@ -28,7 +28,7 @@ use futures::FutureExt;
 use triune_common::{Error, ErrorKind, Result};
 
 use super::assign::to_column;
-use super::insert::{always, in_row, named_places};
+use super::insert::{always, in_row, named_places, values_places};
 use super::returning::{Returning, Written};
 use super::rows::{self, Source};
 use super::target::{Target, alias_of};
@@ -172,7 +172,7 @@ fn action(target: &Target, action: &MergeAction) -> Result<Action> {
                 return Err(Error::invalid("INSERT within MERGE takes one row of values"));
             };
             let places = if insert.columns.is_empty() {
-                (0..target.def.columns.len()).collect()
+                values_places(target, row.content.len())
             } else {
                 named_places(target, &insert.columns)?
             };
@@ -185,9 +185,8 @@ fn action(target: &Target, action: &MergeAction) -> Result<Action> {
                 if default {
                     continue;
                 }
-                let column = target.column(place);
-                if column.identity.is_some_and(|i| i.always) {
-                    return Err(always(column.field.name()));
+                if target.is_always(place) {
+                    return Err(always(target.column(place).field.name()));
                 }
                 assigned.push(Assigned { place, value: Value::Expr(value.clone()) });
             }
@@ -297,10 +296,11 @@ pub(super) async fn run(
             if updates {
                 let old = target.old_rows(&batch)?;
                 let mut columns = old.columns().to_vec();
+                let changed: Vec<usize> = given.iter().map(|(place, _)| *place).collect();
                 for (place, values) in given {
                     columns[place] = values;
                 }
-                let new = rows::verified(&target, &rules, columns, n)?;
+                let new = rows::verified(&target, &rules, columns, &changed, n).await?;
                 if let Some(returning) = &mut returning {
                     let extras = returned(&batch);
                     let written = Written { old: Some(&old), new: Some(&new), extras, action: "UPDATE" };
@@ -312,7 +312,7 @@ pub(super) async fn run(
                 for (place, values) in given {
                     sources[place] = Source::Given { values, generate: None };
                 }
-                let new = rows::complete(core, &target, &rules, sources, n)?;
+                let new = rows::complete(core, &target, &rules, sources, n).await?;
                 if let Some(returning) = &mut returning {
                     let extras = returned(&batch);
                     let written = Written { new: Some(&new), extras, action: "INSERT", ..Written::default() };

@@ -325,7 +325,8 @@ async fn set(
             }
         };
     }
-    let new = rows::verified(target, &rules, columns, 1)?;
+    let changed: Vec<usize> = assigned.iter().map(|a| a.place).collect();
+    let new = rows::verified(target, &rules, columns, &changed, 1).await?;
     target.transaction.update(target.id(), keys, new).boxed().await?;
     Ok(QueryResult::command(DONE, Some(1)))
 }

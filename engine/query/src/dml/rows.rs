@@ -1,4 +1,4 @@
-//! New rows: defaults and identities filled in, NOT NULL and CHECK verified.
+//! New rows: defaults and identities filled in, generated columns computed, NOT NULL and CHECK verified.
 //!
 //! Expressions of the definition are planned once and evaluated on each batch. They are kept per session as long
 //! as the definition stays the same and they do not depend on the time of the statement.
@@ -6,21 +6,25 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, new_empty_array, new_null_array,
+};
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::util::display::array_value_to_string;
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::logical_expr::simplify::SimplifyContext;
-use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
+use datafusion::logical_expr::{Expr, LogicalPlan, Projection, Volatility};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
+use datafusion::physical_plan::async_func::AsyncMapper;
 use parking_lot::Mutex;
 use triune_common::{Error, ErrorKind, Result};
 use triune_storage::stamp::TableId;
 use triune_storage::table::TableDef;
 
 use super::assign;
+use super::generated::Generated;
 use super::query;
 use super::target::Target;
 use crate::params::Params;
@@ -34,8 +38,12 @@ const ROW: &str = "@row";
 /// An expression that was planned, and its field.
 #[derive(Debug, Clone)]
 pub(super) struct Compiled {
-    expr: Arc<dyn PhysicalExpr>,
-    field: Arc<Field>,
+    pub(super) expr: Arc<dyn PhysicalExpr>,
+    pub(super) field: Arc<Field>,
+    /// What waits for something; its values are columns after those of the row.
+    pub(super) waiting: Arc<AsyncMapper>,
+    /// Names of the columns that it reads.
+    pub(super) reads: Vec<String>,
 }
 
 /// What a definition asks of rows, planned.
@@ -45,6 +53,7 @@ pub(crate) struct Rules {
     checks: Vec<(String, Compiled)>,
     /// By place of the column.
     defaults: HashMap<usize, Compiled>,
+    pub(super) generated: Generated,
 }
 
 /// The rules of tables that a session wrote to.
@@ -54,7 +63,7 @@ pub(crate) struct RulesCache(Mutex<HashMap<TableId, (u64, Arc<Rules>)>>);
 /// The rules of a table, planned now or before.
 pub(super) async fn rules(core: &Arc<SessionCore>, target: &Target) -> Result<Arc<Rules>> {
     let def = &target.def;
-    if def.checks.is_empty() && def.columns.iter().all(|c| c.default.is_none()) {
+    if def.checks.is_empty() && def.columns.iter().all(|c| c.default.is_none() && c.generated.is_none()) {
         return Ok(Arc::default());
     }
     if let Some((revision, rules)) = core.rules().0.lock().get(&def.id)
@@ -75,20 +84,42 @@ pub(crate) async fn plan_rules(core: &Arc<SessionCore>, def: &TableDef, name: &s
     let schema = def.schema();
     let mut stable = true;
     let texts: Vec<&str> = def.checks.iter().map(|c| c.sql.as_str()).collect();
-    let checks = compile(core, &schema, name, &texts, &mut stable).await?;
+    let checks = compile(core, &schema, name, &texts, Clause::Check, &mut stable).await?;
     let checks = def.checks.iter().map(|c| c.name.clone()).zip(checks).collect();
     let with_default = def.columns.iter().enumerate().filter_map(|(i, c)| Some((i, c.default.as_deref()?)));
     let (places, texts): (Vec<usize>, Vec<&str>) = with_default.unzip();
-    let defaults = compile(core, &Schema::empty().into(), name, &texts, &mut stable).await?;
-    Ok((Rules { checks, defaults: places.into_iter().zip(defaults).collect() }, stable))
+    let defaults = compile(core, &Schema::empty().into(), name, &texts, Clause::Default, &mut stable).await?;
+    let generated = Generated::plan(core, def, name).await?;
+    // A model may be dropped, or become another one, without a change of the definition.
+    let stable = stable && !generated.waits();
+    Ok((Rules { checks, defaults: places.into_iter().zip(defaults).collect(), generated }, stable))
+}
+
+/// Where an expression of a definition stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Clause {
+    Check,
+    Default,
+    Generated,
+}
+
+impl Clause {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Check => "a CHECK",
+            Self::Default => "a DEFAULT",
+            Self::Generated => "a generated column",
+        }
+    }
 }
 
 /// Plans expressions over one row of a schema.
-async fn compile(
+pub(super) async fn compile(
     core: &Arc<SessionCore>,
     schema: &Arc<Schema>,
     alias: &str,
     texts: &[&str],
+    clause: Clause,
     stable: &mut bool,
 ) -> Result<Vec<Compiled>> {
     if texts.is_empty() {
@@ -97,7 +128,7 @@ async fn compile(
     let mut items = Vec::with_capacity(texts.len());
     for (i, text) in texts.iter().enumerate() {
         let expr = expression(text)?;
-        refuse_queries(&expr)?;
+        refuse_queries(&expr, clause)?;
         items.push(query::item(expr, format!("e{i}")));
     }
     transaction::put_relation(ROW, Arc::new(EmptyTable::new(Arc::clone(schema))))?;
@@ -106,8 +137,15 @@ async fn compile(
     let state = core.state();
     let options = Arc::clone(state.config_options());
     let plan = state.analyzer().execute_and_check(plan, &options, |_, _| {})?;
-    let LogicalPlan::Projection(projection) = &plan else {
-        return Err(Error::invalid("DEFAULT and CHECK take an expression of one row")
+    let of_one_row = |projection: &&Projection| {
+        matches!(projection.input.as_ref(), LogicalPlan::SubqueryAlias(_) | LogicalPlan::TableScan(_))
+    };
+    let projection = match &plan {
+        LogicalPlan::Projection(projection) => Some(projection),
+        _ => None,
+    };
+    let Some(projection) = projection.filter(of_one_row) else {
+        return Err(Error::invalid(format!("{} takes an expression of one row", clause.label()))
             .with_hint("sub-queries, aggregates and window functions are not accepted"));
     };
     let input = projection.input.schema();
@@ -121,14 +159,51 @@ async fn compile(
     for (expr, field) in projection.expr.iter().zip(plan.schema().fields()) {
         let expr = expr.clone().unalias();
         *stable &= is_stable(&expr)?;
+        if clause == Clause::Generated {
+            refuse_undetermined(&expr)?;
+        }
+        let reads = expr.column_refs().into_iter().map(|c| c.name.clone()).collect();
         let expr = simplifier.simplify(expr)?;
         let physical = create_physical_expr(&expr, input, state.execution_props())?;
-        compiled.push(Compiled { expr: physical, field: Arc::clone(field) });
+        let mut waiting = AsyncMapper::new(input.fields().len());
+        waiting.find_references(&physical, input.as_arrow())?;
+        if let (Some(one), true) = (waiting.async_exprs.first(), clause != Clause::Generated) {
+            return Err(Error::unsupported(format!("{} cannot call {}", clause.label(), one.func)));
+        }
+        let physical = physical.transform_up(|e| Ok(waiting.map_expr(e))).data()?;
+        compiled.push(Compiled {
+            expr: physical,
+            field: Arc::clone(field),
+            waiting: Arc::new(waiting),
+            reads,
+        });
     }
     Ok(compiled)
 }
 
-fn refuse_queries(expr: &datafusion::sql::sqlparser::ast::Expr) -> Result<()> {
+/// A stored value must be the one that its expression would have now.
+fn refuse_undetermined(expr: &Expr) -> Result<()> {
+    let mut found = None;
+    expr.apply(|e| {
+        if let Expr::ScalarFunction(f) = e
+            && f.func.signature().volatility != Volatility::Immutable
+            && f.func.as_async().is_none()
+        {
+            found = Some(f.func.name().to_owned());
+            return Ok(TreeNodeRecursion::Stop);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    match found {
+        Some(name) => Err(Error::invalid(format!(
+            "a generated column cannot call {name}(): it has another value each time"
+        ))
+        .with_hint("a DEFAULT may call it")),
+        None => Ok(()),
+    }
+}
+
+fn refuse_queries(expr: &datafusion::sql::sqlparser::ast::Expr, clause: Clause) -> Result<()> {
     use datafusion::sql::sqlparser::ast::Expr;
     let is_query = |e: &Expr| {
         matches!(
@@ -141,7 +216,7 @@ fn refuse_queries(expr: &datafusion::sql::sqlparser::ast::Expr) -> Result<()> {
         )
     };
     if visit::any(expr, is_query) {
-        return Err(Error::unsupported("DEFAULT and CHECK take no sub-queries"));
+        return Err(Error::unsupported(format!("{} takes no sub-queries", clause.label())));
     }
     Ok(())
 }
@@ -173,7 +248,7 @@ fn is_stable(expr: &Expr) -> Result<bool> {
 }
 
 impl Compiled {
-    fn evaluate(&self, batch: &RecordBatch) -> Result<ArrayRef> {
+    pub(super) fn evaluate(&self, batch: &RecordBatch) -> Result<ArrayRef> {
         Ok(self.expr.evaluate(batch)?.into_array(batch.num_rows())?)
     }
 }
@@ -207,7 +282,7 @@ impl Rules {
             assign::to_column(&values, &default.field, field)
                 .map_err(|e| Error::new(e.error.kind(), format!("the DEFAULT: {}", e.error.message())))?;
         }
-        Ok(())
+        self.generated.check(def)
     }
 
     /// NOT NULL and CHECK of rows of the user's schema.
@@ -257,7 +332,7 @@ pub(super) enum Source {
 }
 
 /// Makes whole rows of what was given.
-pub(super) fn complete(
+pub(super) async fn complete(
     core: &Arc<SessionCore>,
     target: &Target,
     rules: &Rules,
@@ -298,25 +373,38 @@ pub(super) fn complete(
                 assign::to_column(&fresh, &Field::new("", fresh.data_type().clone(), true), &column.field)
                     .map_err(|e| e.error)?
             }
+            // Computed when the others are there.
+            Source::Omitted if column.generated.is_some() => new_empty_array(column.field.data_type()),
             Source::Omitted => rules.default_of(target, place, rows)?,
         };
-        not_null(target, place, &values)?;
+        if column.generated.is_none() {
+            not_null(target, place, &values)?;
+        }
         columns.push(values);
+    }
+    for place in rules.generated.compute(&target.def, &mut columns, rows, None).await? {
+        not_null(target, place, &columns[place])?;
     }
     let rows = target.batch(columns, rows)?;
     rules.verify(target, &rows)?;
     Ok(rows)
 }
 
-/// New rows of an UPDATE: NOT NULL and CHECK.
-pub(super) fn verified(
+/// New rows of an UPDATE that set the columns at `changed`: generated columns, NOT NULL and CHECK.
+pub(super) async fn verified(
     target: &Target,
     rules: &Rules,
-    columns: Vec<ArrayRef>,
+    mut columns: Vec<ArrayRef>,
+    changed: &[usize],
     rows: usize,
 ) -> Result<RecordBatch> {
     for (place, values) in columns.iter().enumerate() {
-        not_null(target, place, values)?;
+        if target.column(place).generated.is_none() {
+            not_null(target, place, values)?;
+        }
+    }
+    for place in rules.generated.compute(&target.def, &mut columns, rows, Some(changed)).await? {
+        not_null(target, place, &columns[place])?;
     }
     let rows = target.batch(columns, rows)?;
     rules.verify(target, &rows)?;
@@ -332,6 +420,10 @@ pub(super) fn default_values(
     rows: usize,
 ) -> Result<ArrayRef> {
     let column = target.column(place);
+    if column.generated.is_some() {
+        // Computed when the other columns are there.
+        return Ok(new_null_array(column.field.data_type(), rows));
+    }
     if column.identity.is_none() {
         return rules.default_of(target, place, rows);
     }

@@ -135,6 +135,17 @@ impl Target {
         self.def.columns.iter().map(|c| c.field.name().as_str())
     }
 
+    /// The places of the columns that rows are given for: all that are not computed from others.
+    pub(super) fn given_places(&self) -> Vec<usize> {
+        (0..self.def.columns.len()).filter(|place| self.column(*place).generated.is_none()).collect()
+    }
+
+    /// Whether a column takes no value of the user's, only DEFAULT.
+    pub(super) fn is_always(&self, place: usize) -> bool {
+        let column = self.column(place);
+        column.generated.is_some() || column.identity.is_some_and(|i| i.always)
+    }
+
     /// The place of a column of the user's.
     pub(super) fn place(&self, name: &str) -> Result<usize> {
         self.column_names().position(|n| n == name).ok_or_else(|| {

@@ -70,9 +70,8 @@ pub(super) fn assignments(target: &Target, given: &[Assignment]) -> Result<Vec<A
                 }
                 other => Value::Expr(other),
             };
-            let column = target.column(place);
-            if column.identity.is_some_and(|i| i.always) && !matches!(value, Value::Default) {
-                return Err(always(column.field.name()));
+            if target.is_always(place) && !matches!(value, Value::Default) {
+                return Err(always(target.column(place).field.name()));
             }
             assigned.push(Assigned { place, value });
         }
@@ -332,7 +331,8 @@ pub(super) async fn update(
                 }
             };
         }
-        let new = rows::verified(&target, &rules, columns, count)?;
+        let changed: Vec<usize> = assigned.iter().map(|a| a.place).collect();
+        let new = rows::verified(&target, &rules, columns, &changed, count).await?;
         let keys = target.old_keys(&found.batch)?;
         if let Some(returning) = &mut returning {
             returning

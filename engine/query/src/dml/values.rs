@@ -200,7 +200,7 @@ pub(super) fn rows_of(query: &ast::Query) -> Option<&[Parens<Vec<Expr>>]> {
 }
 
 /// Makes a `VALUES` with expressions fit for the planner: every DEFAULT is written out, and where a column is not all
-/// constants its cells are cast to one type. An identity's DEFAULT becomes NULL; which rows those are is returned,
+/// constants its cells are cast to one type. The DEFAULT of an identity or a generated column becomes NULL; which rows those are is returned,
 /// by place in the rows.
 pub(super) fn spell_out(
     query: &mut ast::Query,
@@ -217,7 +217,7 @@ pub(super) fn spell_out(
         for (row, asks) in values.rows.iter_mut().zip(&mut asks) {
             let Some(cell) = row.content.get_mut(at) else { continue };
             match constant(cell, decimal, params) {
-                Some(Cell::Default) if column.identity.is_some() => {
+                Some(Cell::Default) if column.identity.is_some() || column.generated.is_some() => {
                     *asks = true;
                     *cell = query::literal(Value::Null);
                 }

@@ -41,9 +41,11 @@ pub struct ColumnInfo {
     /// In SQL's words: `BIGINT`, `VECTOR(384)`.
     pub data_type: String,
     pub nullable: bool,
-    /// `GENERATED … AS IDENTITY`, or the DEFAULT as SQL.
+    /// `GENERATED … AS IDENTITY`, `GENERATED ALWAYS AS (…) STORED`, or the DEFAULT as SQL.
     pub default: Option<String>,
     pub identity: Option<Identity>,
+    /// What a generated column is computed from, as SQL.
+    pub generated: Option<String>,
     /// The most characters that a `VARCHAR(n)` takes.
     pub longest: Option<u64>,
     pub comment: Option<String>,
@@ -127,6 +129,7 @@ fn of_definition(schema: &str, name: &str, def: &TableDef) -> TableInfo {
         nullable: c.field.is_nullable(),
         default: show::default_of(c),
         identity: c.identity,
+        generated: c.generated.clone(),
         longest: longest(def, c.field.name()),
         comment: c.comment.clone(),
     };
@@ -147,6 +150,7 @@ fn columns(table: &dyn TableProvider) -> Vec<ColumnInfo> {
         nullable: f.is_nullable(),
         default: None,
         identity: None,
+        generated: None,
         longest: None,
         comment: None,
     };

@@ -27,6 +27,7 @@ fn definition(by: By) -> TableDef {
         field: Field::new(name, t, nullable),
         default: None,
         identity: None,
+        generated: None,
         comment: None,
     };
     let key = match by {

@@ -15,6 +15,7 @@ use std::sync::atomic::Ordering;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::util::display::FormatOptions;
+use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
 use datafusion::common::{DataFusionError, ScalarValue};
 use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder};
@@ -37,10 +38,10 @@ use crate::table::TableDef;
 pub enum SchemaChange {
     /// Names, defaults, checks, comments, options: no row is touched.
     Definition,
-    /// A column at the end; rows that exist get this value (of the column's type, may be NULL).
+    /// A column at the end, with values for the rows that exist.
     AddColumn {
         name: String,
-        value: ScalarValue,
+        fill: Fill,
     },
     DropColumn {
         name: String,
@@ -53,6 +54,28 @@ pub enum SchemaChange {
     RetypeColumn {
         name: String,
     },
+}
+
+/// What a new column holds in the rows that exist.
+#[derive(Debug, Clone)]
+pub enum Fill {
+    /// One value for all, of the column's type; may be NULL.
+    Value(ScalarValue),
+    /// A value for each row.
+    Computed(Arc<dyn FillColumn>),
+}
+
+impl Default for Fill {
+    fn default() -> Self {
+        Self::Value(ScalarValue::Null)
+    }
+}
+
+/// Computes a new column from the columns that are there.
+#[async_trait]
+pub trait FillColumn: std::fmt::Debug + Send + Sync {
+    /// As many values of the new column's type as there are rows; `rows` are in the old stored schema.
+    async fn values(&self, rows: &RecordBatch) -> Result<ArrayRef>;
 }
 
 impl Store {
@@ -73,12 +96,12 @@ impl Store {
             .with_hint("run the statement again"));
         }
         drop(version);
-        let value = match change {
+        let fill = match change {
             SchemaChange::Definition => return self.redefine(def).await,
-            SchemaChange::AddColumn { value, .. } => Some(value),
+            SchemaChange::AddColumn { fill, .. } => fill,
             SchemaChange::DropColumn { .. }
             | SchemaChange::RenameColumn { .. }
-            | SchemaChange::RetypeColumn { .. } => None,
+            | SchemaChange::RetypeColumn { .. } => Fill::default(),
         };
         let id = def.id;
         let _blocked = self.shared.block(id);
@@ -88,7 +111,7 @@ impl Store {
                 Ok(())
             })
             .await?;
-        let done = self.rewrite(def, value).await;
+        let done = self.rewrite(def, fill).await;
         self.driver
             .run(move |committer| {
                 committer.unblock(id);
@@ -117,15 +140,15 @@ impl Store {
     }
 
     /// Makes the rows fit. The caller has blocked the table.
-    async fn rewrite(&self, def: TableDef, value: Option<ScalarValue>) -> Result<()> {
-        let Some(place) = self.shared.place.clone() else { return self.rewrite_in_memory(def, value).await };
+    async fn rewrite(&self, def: TableDef, fill: Fill) -> Result<()> {
+        let Some(place) = self.shared.place.clone() else { return self.rewrite_in_memory(def, fill).await };
         let (applied, segment) = self.checkpoint_locked(&place).await?;
         let snapshot = self.shared.snapshot();
         let old = Arc::clone(snapshot.version.table(def.id)?);
         let revision = def.revision;
         let table = place.base_table(&def, revision)?;
         let empty = Base::empty(&table, place.empty_base())?;
-        let rows = changed_rows(&old, snapshot, &def, value)?;
+        let rows = changed_rows(&old, snapshot, &def, fill)?;
         let options = AppendOptions { checkpoint: applied, settle: applied };
         let base = empty.append(rows, options).await?;
         let mut new = TableVersion {
@@ -159,10 +182,17 @@ impl Store {
             .await
     }
 
-    async fn rewrite_in_memory(&self, def: TableDef, value: Option<ScalarValue>) -> Result<()> {
+    async fn rewrite_in_memory(&self, def: TableDef, fill: Fill) -> Result<()> {
         let snapshot = self.shared.snapshot();
         let old = Arc::clone(snapshot.version.table(def.id)?);
-        let change = Change::new(&old.def, &def, value);
+        let change = Change::new(&old.def, &def, fill);
+        // The table takes no commits: these are all its rows.
+        let mut rows = Vec::new();
+        for memtable in &old.memtables {
+            for batch in memtable.view(snapshot.ts) {
+                rows.push(change.apply(&VisibleBatch::to_batch(&batch)?).await?);
+            }
+        }
         let mut new = TableVersion {
             codec: Arc::new(def.key_codec()?),
             rows_revision: def.revision,
@@ -177,11 +207,8 @@ impl Store {
         self.driver
             .run(move |committer| {
                 let ts = CommitTs::after(committer.last, committer.shared.clock.now());
-                for memtable_then in &old.memtables {
-                    for batch in memtable_then.view(snapshot.ts) {
-                        let rows = change.apply(&VisibleBatch::to_batch(&batch)?)?;
-                        memtable.append(&rows, &new.codec.keys_of(&rows)?, ts)?;
-                    }
+                for rows in &rows {
+                    memtable.append(rows, &new.codec.keys_of(rows)?, ts)?;
                 }
                 new.memtables.push(Arc::new(memtable));
                 new.counters.last_change.fetch_max(ts.0, Ordering::Relaxed);
@@ -200,9 +227,9 @@ fn changed_rows(
     old: &Arc<TableVersion>,
     snapshot: Snapshot,
     def: &TableDef,
-    value: Option<ScalarValue>,
+    fill: Fill,
 ) -> Result<SendableRecordBatchStream> {
-    let change = Change::new(&old.def, def, value);
+    let change = Arc::new(Change::new(&old.def, def, fill));
     let schema = Arc::clone(&change.schema);
     let provider = StoreProvider::new(old.def.stored_schema(), Arc::clone(old), snapshot, None);
     let rows = futures::stream::once(async move {
@@ -210,9 +237,9 @@ fn changed_rows(
         let scan = provider.scan(&state, None, &[], None).await?;
         execute_stream(scan, state.task_ctx())
     });
-    let rows = futures::TryStreamExt::try_flatten(rows).map(move |batch| {
-        let batch = batch?;
-        change.apply(&batch).map_err(DataFusionError::from)
+    let rows = futures::TryStreamExt::try_flatten(rows).then(move |batch| {
+        let change = Arc::clone(&change);
+        async move { change.apply(&batch?).await.map_err(DataFusionError::from) }
     });
     Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows.boxed())))
 }
@@ -227,20 +254,19 @@ struct Change {
 enum Source {
     /// The old column at this place, cast where the type is another one.
     Old(usize),
-    Value(ScalarValue),
+    New(Fill),
 }
 
 impl Change {
-    /// Columns are matched by their ids, `_rid` by its name; one that the old definition has not gets `value`.
-    fn new(old: &TableDef, new: &TableDef, value: Option<ScalarValue>) -> Self {
+    /// Columns are matched by their ids, `_rid` by its name; one that the old definition has not gets `fill`.
+    fn new(old: &TableDef, new: &TableDef, fill: Fill) -> Self {
         let schema = new.stored_schema();
-        let value = value.unwrap_or(ScalarValue::Null);
         let mut columns: Vec<Source> = new
             .columns
             .iter()
             .map(|c| match old.columns.iter().position(|o| o.id == c.id) {
                 Some(place) => Source::Old(place),
-                None => Source::Value(value.clone()),
+                None => Source::New(fill.clone()),
             })
             .collect();
         if new.has_rid() {
@@ -249,29 +275,27 @@ impl Change {
         Self { schema, columns }
     }
 
-    fn apply(&self, batch: &RecordBatch) -> Result<RecordBatch> {
-        let columns = self
-            .columns
-            .iter()
-            .zip(self.schema.fields())
-            .map(|(source, field)| {
-                let column: ArrayRef = match source {
-                    Source::Old(place) => Arc::clone(batch.column(*place)),
-                    Source::Value(value) => value.to_array_of_size(batch.num_rows())?,
-                };
-                if column.data_type() == field.data_type() {
-                    return Ok(column);
-                }
-                let strict = CastOptions { safe: false, format_options: FormatOptions::default() };
-                cast_with_options(&column, field.data_type(), &strict).map_err(|e| {
-                    let name = field.name();
-                    Error::new(
-                        ErrorKind::Invalid,
-                        format!("a value of \"{name}\" does not fit its new type: {e}"),
-                    )
-                })
-            })
-            .collect::<Result<Vec<_>>>()?;
+    async fn apply(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+        let mut columns = Vec::with_capacity(self.columns.len());
+        for (source, field) in self.columns.iter().zip(self.schema.fields()) {
+            let column: ArrayRef = match source {
+                Source::Old(place) => Arc::clone(batch.column(*place)),
+                Source::New(Fill::Value(value)) => value.to_array_of_size(batch.num_rows())?,
+                Source::New(Fill::Computed(column)) => column.values(batch).await?,
+            };
+            if column.data_type() == field.data_type() {
+                columns.push(column);
+                continue;
+            }
+            let strict = CastOptions { safe: false, format_options: FormatOptions::default() };
+            columns.push(cast_with_options(&column, field.data_type(), &strict).map_err(|e| {
+                let name = field.name();
+                Error::new(
+                    ErrorKind::Invalid,
+                    format!("a value of \"{name}\" does not fit its new type: {e}"),
+                )
+            })?);
+        }
         Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
     }
 }

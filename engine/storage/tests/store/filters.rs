@@ -27,6 +27,7 @@ fn table() -> TableDef {
         field: Field::new("f", DataType::Float64, true),
         default: None,
         identity: None,
+        generated: None,
         comment: None,
     });
     def.last_column = 4;

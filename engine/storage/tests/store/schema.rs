@@ -46,9 +46,11 @@ async fn rows_follow_their_definition_through_restarts() {
         field: Field::new("extra", DataType::Int64, true),
         default: None,
         identity: None,
+        generated: None,
         comment: None,
     });
-    let add = SchemaChange::AddColumn { name: "extra".into(), value: ScalarValue::Int64(Some(7)) };
+    let add =
+        SchemaChange::AddColumn { name: "extra".into(), fill: Fill::Value(ScalarValue::Int64(Some(7))) };
     store.alter_table(def.clone(), add).await.unwrap();
     assert_eq!(rows_of(&store).await, ["1|10|s10|7", "2|20|s20|7"]);
     assert_eq!(seen(&old, KEYED).await.len(), 2, "a snapshot keeps its columns");

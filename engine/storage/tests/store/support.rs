@@ -86,6 +86,7 @@ pub(crate) fn definition(id: TableId, key: &[&str]) -> TableDef {
         field: Field::new(name, data_type, nullable),
         default: None,
         identity: None,
+        generated: None,
         comment: None,
     };
     TableDef {
