@@ -111,7 +111,7 @@ impl Store {
                 Ok(())
             })
             .await?;
-        let done = self.rewrite(def, fill).await;
+        let done = self.rewrite(def, &fill).await;
         self.driver
             .run(move |committer| {
                 committer.unblock(id);
@@ -140,7 +140,7 @@ impl Store {
     }
 
     /// Makes the rows fit. The caller has blocked the table.
-    async fn rewrite(&self, def: TableDef, fill: Fill) -> Result<()> {
+    async fn rewrite(&self, def: TableDef, fill: &Fill) -> Result<()> {
         let Some(place) = self.shared.place.clone() else { return self.rewrite_in_memory(def, fill).await };
         let (applied, segment) = self.checkpoint_locked(&place).await?;
         let snapshot = self.shared.snapshot();
@@ -182,7 +182,7 @@ impl Store {
             .await
     }
 
-    async fn rewrite_in_memory(&self, def: TableDef, fill: Fill) -> Result<()> {
+    async fn rewrite_in_memory(&self, def: TableDef, fill: &Fill) -> Result<()> {
         let snapshot = self.shared.snapshot();
         let old = Arc::clone(snapshot.version.table(def.id)?);
         let change = Change::new(&old.def, &def, fill);
@@ -227,7 +227,7 @@ fn changed_rows(
     old: &Arc<TableVersion>,
     snapshot: Snapshot,
     def: &TableDef,
-    fill: Fill,
+    fill: &Fill,
 ) -> Result<SendableRecordBatchStream> {
     let change = Arc::new(Change::new(&old.def, def, fill));
     let schema = Arc::clone(&change.schema);
@@ -259,7 +259,7 @@ enum Source {
 
 impl Change {
     /// Columns are matched by their ids, `_rid` by its name; one that the old definition has not gets `fill`.
-    fn new(old: &TableDef, new: &TableDef, fill: Fill) -> Self {
+    fn new(old: &TableDef, new: &TableDef, fill: &Fill) -> Self {
         let schema = new.stored_schema();
         let mut columns: Vec<Source> = new
             .columns

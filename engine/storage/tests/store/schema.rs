@@ -3,7 +3,7 @@ use arrow::datatypes::{DataType, Field, Int64Type};
 use datafusion::common::ScalarValue;
 use datafusion::prelude::SessionContext;
 use triune_common::ErrorKind;
-use triune_storage::store::SchemaChange;
+use triune_storage::store::{Fill, SchemaChange};
 use triune_storage::table::ColumnDef;
 
 use super::support::*;
