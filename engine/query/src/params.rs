@@ -183,8 +183,9 @@ fn count(n: usize) -> String {
 
 /// A value in the type that the statement expects of it.
 pub(crate) fn cast(name: &str, value: &ScalarValue, wanted: Option<&FieldRef>) -> Result<ScalarValue> {
-    let Some(field) = wanted else { return Ok(value.clone()) };
-    if value.data_type() == *field.data_type() || value.is_null() && *field.data_type() == DataType::Null {
+    // NULL as the wanted type: nothing around the parameter says what it is.
+    let Some(field) = wanted.filter(|f| *f.data_type() != DataType::Null) else { return Ok(value.clone()) };
+    if value.data_type() == *field.data_type() {
         return Ok(value.clone());
     }
     let vector = VectorType::from_field(field).or_else(|| VectorType::from_data_type(field.data_type()));

@@ -6,9 +6,11 @@ pub(crate) mod names;
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
-use datafusion::catalog::TableProvider;
+use arrow::datatypes::{Schema, SchemaRef};
+use datafusion::catalog::{TableFunctionImpl, TableProvider};
+use datafusion::execution::FunctionRegistry;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
-use datafusion::logical_expr::{DdlStatement, LogicalPlan, WriteOp};
+use datafusion::logical_expr::{DdlStatement, LogicalPlan, ScalarUDF, WriteOp};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast;
@@ -18,6 +20,7 @@ use triune_common::{Error, Result, boxed};
 
 pub use names::{ColumnInfo, FunctionInfo, FunctionKind, Names, TableInfo};
 
+use crate::catalog::DEFAULT_SCHEMA;
 use crate::database::Database;
 use crate::dml::RulesCache;
 use crate::observe::{self, Started};
@@ -140,6 +143,63 @@ impl Session {
     /// Puts a table in front of the catalog's, for this session only.
     pub fn register_temporary(&self, name: &str, table: Arc<dyn TableProvider>) {
         self.core.put_temporary(name.to_owned(), table);
+    }
+
+    /// Takes such a table away again; statements that have begun keep it. Says whether there was one.
+    pub fn deregister_temporary(&self, name: &str) -> bool {
+        self.core.drop_temporary(name)
+    }
+
+    /// Makes a scalar function known to this session; one of the same name is replaced.
+    ///
+    /// *Errors*: a defect only, the session's registry takes every function.
+    pub fn register_scalar(&self, function: Arc<ScalarUDF>) -> Result<()> {
+        self.core.change_state(|state| state.register_udf(function))?;
+        Ok(())
+    }
+
+    /// Makes a table function known to this session; one of the same name is replaced.
+    pub fn register_table_function(&self, name: &str, function: Arc<dyn TableFunctionImpl>) {
+        self.core.change_state(|state| state.register_udtf(name, function));
+    }
+
+    /// The columns of a query's result, which is planned and not run. `None` for what is no query.
+    ///
+    /// *Errors*: those of planning it.
+    #[boxed]
+    pub async fn schema_of(&self, sql: &str, params: &Params) -> Result<Option<SchemaRef>> {
+        let statement = self.core.parse(sql, params)?;
+        let Statement::Sql(tree) = statement.as_ref() else { return Ok(None) };
+        if !matches!(tree.as_ref(), ast::Statement::Query(_)) {
+            return Ok(None);
+        }
+        let planning = self.core.plan_result(tree.as_ref().clone(), params).boxed();
+        let plan = transaction::scoped(&self.core, planning)
+            .boxed()
+            .await
+            .map_err(|e| errors::improve(&self.core, sql, e))?;
+        let schema = plan.schema().as_arrow();
+        let fields = schema.fields().iter().map(|f| {
+            let name = labels::given(f.name()).to_owned();
+            f.as_ref().clone().with_name(name)
+        });
+        let fields: Vec<_> = fields.collect();
+        Ok(Some(Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))))
+    }
+
+    /// Names of one word in a statement that could be meant for relations and are none of this session's: as written, and
+    /// as a table would have to be called. Columns are among them: this is for whoever knows further tables by name, such
+    /// as a program's variables.
+    ///
+    /// *Errors*: the text is no statement.
+    pub fn unknown_names(&self, sql: &str) -> Result<Vec<(String, String)>> {
+        let catalog = self.core.database.catalog();
+        let words = crate::visit::words(&parser::parse_one(sql)?);
+        let mut unknown: Vec<_> = words.into_iter().map(|w| (parser::normalize(&w), w.value)).collect();
+        unknown.retain(|(name, _)| {
+            self.core.temporary(name).is_none() && catalog.relation(DEFAULT_SCHEMA, name).is_none()
+        });
+        Ok(unknown.into_iter().map(|(name, written)| (written, name)).collect())
     }
 }
 

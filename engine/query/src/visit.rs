@@ -7,7 +7,7 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, ObjectName, Query, Select, Statement, TableFactor, ValueWithSpan, Visit, VisitMut, Visitor,
+    Expr, Ident, ObjectName, ObjectNamePart, Query, Select, Statement, TableFactor, ValueWithSpan, Visit, VisitMut, Visitor,
     VisitorMut,
 };
 use triune_common::Error;
@@ -54,6 +54,50 @@ pub(crate) fn any<T: Visit>(tree: &T, mut is_such: impl FnMut(&Expr) -> bool) ->
 /// Hands over every expression, an inner one before those around it.
 pub(crate) fn expressions_mut<T: VisitMut>(tree: &mut T, mut change: impl FnMut(&mut Expr)) {
     let _ = walk_mut(tree, &mut ExpressionsMut(&mut change));
+}
+
+/// Names of one word that stand for relations or columns, each once.
+pub(crate) fn words(statement: &crate::statement::Statement) -> Vec<Ident> {
+    use crate::statement::Statement as Ours;
+    let mut words = Words::default();
+    let _ = match statement {
+        Ours::Sql(tree) => walk(tree.as_ref(), &mut words),
+        Ours::Describe(query) | Ours::Summarize(query) => walk(query.as_ref(), &mut words),
+        Ours::Copy(copy) => walk(copy.query.as_ref(), &mut words),
+        Ours::Explain(explain) => return self::words(&explain.statement),
+        _ => ControlFlow::Continue(()),
+    };
+    words.0
+}
+
+#[derive(Default)]
+struct Words(Vec<Ident>);
+
+impl Words {
+    fn add(&mut self, word: &Ident) {
+        if !self.0.contains(word) {
+            self.0.push(word.clone());
+        }
+    }
+}
+
+impl Visitor for Words {
+    type Break = ();
+
+    fn pre_visit_relation(&mut self, name: &ObjectName) -> ControlFlow<()> {
+        if let [ObjectNamePart::Identifier(word)] = name.0.as_slice() {
+            self.add(word);
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// A search's table is an argument, and so an expression.
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        if let Expr::Identifier(word) = expr {
+            self.add(word);
+        }
+        ControlFlow::Continue(())
+    }
 }
 
 /// Passes on all that a walk meets.
