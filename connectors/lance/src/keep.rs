@@ -91,7 +91,7 @@ mod tests {
     #[test]
     fn addresses_become_pieces() {
         let found = pieces_of(&[1, 2, 5, 7 << 32, (7 << 32) + 1]);
-        let want = [(0, vec![1..3, 5..6]), (7, Vec::from([0..2]))];
+        let want = [(0, vec![1..3, 5..6]), (7, std::iter::once(0..2).collect())];
         let want: Vec<Piece> =
             want.into_iter().map(|(fragment, ranges)| Piece { fragment, ranges: ranges.into() }).collect();
         assert_eq!(found, want);

@@ -171,7 +171,7 @@ impl LanceProvider {
                 count += ranges.len() as u64;
                 ranges
             } else {
-                Vec::from([0..fragment.physical])
+                std::iter::once(0..fragment.physical).collect()
             };
             if ranges.iter().any(|r| r.end > r.start) {
                 pieces.push(Piece { fragment: fragment.id, ranges: ranges.into() });

@@ -58,12 +58,15 @@ pub struct TextIndexes {
     rest: Option<Arc<LanceProvider>>,
 }
 
+/// Whether a word is looked for.
+pub type WordTest = Box<dyn Fn(&str) -> bool + Send + Sync>;
+
 /// Which words are looked for.
 pub struct TextWords {
     /// These.
     pub exact: Vec<String>,
     /// And all of which this is true; every word of the index is shown to it.
-    pub similar: Option<Box<dyn Fn(&str) -> bool + Send + Sync>>,
+    pub similar: Option<WordTest>,
 }
 
 impl fmt::Debug for TextWords {

@@ -25,6 +25,8 @@
 //! index of the table is used (see [`crate::settings`]); then the rows are the nearest that the index finds,
 //! and where it cannot fill k rows that have a distance, every row is compared.
 //!
+//! A bound of the same distance in the `WHERE` is applied to the rows found ([`range`]).
+//!
 //! *Fires* when the sort has a fetch and one key, ascending with NULLs last, that is a distance function
 //! of ours between a column and a query of the same type without columns. *Does not fire* with further
 //! keys, `DESC` or `NULLS FIRST`, a query that may differ by row or by call (volatile), a distance
@@ -33,11 +35,14 @@
 //! *Position*: after `optimize_projections`, before [`crate::NarrowSearchRule`], which makes it
 //! worthwhile. *Idempotent*: the new sort's key is a column of a search, no function.
 
+mod range;
+
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, Result};
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Projection, Sort, SortExpr};
+use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::{Expr, ExprSchemable, Filter, LogicalPlan, Projection, Sort, SortExpr};
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
 use crate::MAX_K;
@@ -91,9 +96,9 @@ fn by_call(sort: &Sort, key: &SortExpr, k: usize) -> Result<Option<LogicalPlan>>
     let Some(search) = search_of(&call, &sort.input, k)? else { return Ok(None) };
     let columns = sort.input.schema().columns().into_iter().map(Expr::Column).collect();
     let sorted = Sort {
-        expr: vec![Expr::Column(search.distance_column()).sort(true, false)],
+        expr: vec![Expr::Column(search.distance).sort(true, false)],
         fetch: sort.fetch,
-        input: Arc::new(into_extension(search)),
+        input: Arc::new(search.rows),
     };
     let projection = Projection::try_new(columns, Arc::new(LogicalPlan::Sort(sorted)))?;
     Ok(Some(LogicalPlan::Projection(projection)))
@@ -111,10 +116,10 @@ fn by_column(sort: &Sort, key: &SortExpr, projection: &Projection, k: usize) -> 
         return Ok(None);
     }
     let Some(search) = search_of(&call, &projection.input, k)? else { return Ok(None) };
-    let distance = Expr::Column(search.distance_column());
+    let distance = Expr::Column(search.distance);
     let mut exprs = projection.expr.clone();
     exprs[place] = distance.alias_qualified(qualifier.cloned(), field.name());
-    let projection = Projection::try_new(exprs, Arc::new(into_extension(search)))?;
+    let projection = Projection::try_new(exprs, Arc::new(search.rows))?;
     let input = Arc::new(LogicalPlan::Projection(projection));
     Ok(Some(LogicalPlan::Sort(Sort { expr: sort.expr.clone(), fetch: sort.fetch, input })))
 }
@@ -125,8 +130,14 @@ fn into_extension(search: VectorSearchNode) -> LogicalPlan {
     LogicalPlan::Extension(Extension { node: Arc::new(search) })
 }
 
+/// Rows in the order of a distance.
+struct Ranked {
+    rows: LogicalPlan,
+    distance: Column,
+}
+
 /// The search that finds the rows in the order of a distance, if `expr` is one that can be searched by.
-fn search_of(expr: &Expr, input: &Arc<LogicalPlan>, k: usize) -> Result<Option<VectorSearchNode>> {
+fn search_of(expr: &Expr, input: &Arc<LogicalPlan>, k: usize) -> Result<Option<Ranked>> {
     let Some(Distance { metric, column, query }) = distance_of(expr) else { return Ok(None) };
     let schema = input.schema();
     if !matches!(column, Expr::Column(_)) || !is_constant(query)? {
@@ -150,7 +161,18 @@ fn search_of(expr: &Expr, input: &Arc<LogicalPlan>, k: usize) -> Result<Option<V
         missing: Missing::Last,
         diversity: None,
     };
-    VectorSearchNode::try_new(Arc::clone(input), column.clone(), query.clone(), spec, (None, name)).map(Some)
+    let distance = Column::new(None::<datafusion::common::TableReference>, name.clone());
+    let Expr::Column(vector) = column else { return Ok(None) };
+    let (input, bounds) = match range::taken(input, vector, range::By { metric, query }, &distance)? {
+        Some((input, bounds)) => (Arc::new(input), bounds),
+        None => (Arc::clone(input), Vec::new()),
+    };
+    let search = VectorSearchNode::try_new(input, column.clone(), query.clone(), spec, (None, name))?;
+    let rows = match conjunction(bounds) {
+        Some(bounds) => LogicalPlan::Filter(Filter::try_new(bounds, Arc::new(into_extension(search)))?),
+        None => into_extension(search),
+    };
+    Ok(Some(Ranked { rows, distance }))
 }
 
 /// Whether an expression has one value for the whole statement.

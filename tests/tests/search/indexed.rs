@@ -55,6 +55,20 @@ async fn joined(session: &Session, condition: &str, q: &str, k: i64) {
     }
 }
 
+/// A bound of the distance beside the order: of the rows found, by whatever way.
+async fn within(session: &Session, condition: &str, q: &str, k: i64, node: &str) {
+    let sql = format!(
+        "SELECT id, e <-> {q}::VECTOR(4) AS d FROM t WHERE ({condition}) AND 0.9 > e <-> {q}::VECTOR(4) \
+         AND e <-> {q}::VECTOR(4) <= 0.8 ORDER BY d LIMIT {k}"
+    );
+    let text = plan(session, &sql).await;
+    assert!(text.contains(node) && !text.contains("l2_distance(e"), "{text}");
+    let got = found(session, &sql).await;
+    rows(session, "SET search.mode = exact").await;
+    assert_eq!(got, found(session, &sql).await, "{sql}");
+    rows(session, "RESET search.mode").await;
+}
+
 /// Distances of random vectors are all different, so that the k nearest are one list.
 async fn compare(session: &Session, rng: &mut ChaCha8Rng) {
     for condition in CONDITIONS {
@@ -86,6 +100,7 @@ async fn compare(session: &Session, rng: &mut ChaCha8Rng) {
         assert!(plan(session, &ordered).await.contains(node), "{ordered}");
         let got = found(session, &ordered).await;
         rows(session, "RESET search.mode").await;
+        within(session, condition, &q, k, node).await;
         joined(session, condition, &q, k).await;
         let near =
             |rows: &[(i64, Option<f32>)]| rows.iter().copied().filter(|r| r.1.is_some()).collect::<Vec<_>>();
@@ -127,7 +142,11 @@ fn an_index_with_all_probes_answers_as_comparing_every_row() {
             format!("INSERT INTO m VALUES {}", values.join(", "))
         };
         rows(&session, &refer(&mut rng, 600)).await;
-        rows(&session, "CREATE INDEX near ON t USING ivf_flat (e vector_l2_ops) WITH (lists = 4)").await;
+        rows(
+            &session,
+            "CREATE INDEX near ON t USING ivf_flat (e vector_l2_ops) WITH (lists = 4, nprobes = 4)",
+        )
+        .await;
         rows(&session, "REINDEX INDEX near").await;
         compare(&session, &mut rng).await;
         let mut next = 600;

@@ -221,6 +221,8 @@ fn a_damaged_index_is_passed_over() {
             insert(&session, &mut ChaCha8Rng::seed_from_u64(4), 0..300).await;
             rows(&session, "CREATE INDEX words ON t USING fulltext (title, body)").await;
             let truth = found(&session, sun).await;
+            let held = "SELECT 1::BIGINT, bytes_in_memory::DOUBLE FROM system.indexes";
+            assert!(scored(&session, held).await[0].1.is_some_and(|bytes| bytes > 300.0 * 12.0));
             assert!(plan(&session, sun).await.contains("access=index words"));
             truth
         };

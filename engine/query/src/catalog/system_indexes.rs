@@ -69,8 +69,7 @@ pub(super) async fn indexes(session: &SessionCore) -> Result<RecordBatch> {
         columns.append_value(info.index.columns().iter().map(Some));
     }
     let seconds: ArrayRef = Arc::new(all.iter().map(|(_, _, i)| i.build_seconds).collect::<Float64Array>());
-    // Neither is known yet: Lance's cache is one for all indexes, and nothing samples recall.
-    let memory = arrow::array::new_null_array(&DataType::UInt64, all.len());
+    // Not known yet: nothing samples recall. `EXPLAIN (ANALYZE, RECALL)` tells that of a statement.
     let recall = arrow::array::new_null_array(&DataType::Float64, all.len());
     Ok(RecordBatch::try_from_iter_with_nullable([
         ("table_schema", text(&|r| Some(r.0.clone())), false),
@@ -85,7 +84,7 @@ pub(super) async fn indexes(session: &SessionCore) -> Result<RecordBatch> {
         ("rows_unindexed", number(&|i| Some(i.rows_unindexed)), false),
         ("rows_hot", number(&|i| Some(i.rows_hot)), false),
         ("bytes_on_disk", number(&|i| i.bytes_on_disk), true),
-        ("bytes_in_memory", memory, true),
+        ("bytes_in_memory", number(&|i| i.bytes_in_memory), true),
         ("build_seconds", seconds, true),
         ("last_upkeep", times(all.iter().map(|(_, _, i)| i.last_upkeep)), true),
         ("recall_sampled", recall, true),

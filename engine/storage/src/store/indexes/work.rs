@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 use triune_common::{Error, Result, boxed};
-use triune_lance::{BuildProgress, BuiltIndex, PhysicalIndex};
+use triune_lance::{BuildProgress, BuiltIndex, IndexMethod, PhysicalIndex};
 use uuid::Uuid;
 
 use super::super::Store;
@@ -168,6 +168,8 @@ pub struct IndexInfo {
     /// Rows in memory.
     pub rows_hot: u64,
     pub bytes_on_disk: Option<u64>,
+    /// What of a full-text index is held; of others it is not known.
+    pub bytes_in_memory: Option<u64>,
     pub build_seconds: Option<f64>,
     pub last_upkeep: Option<DateTime<Utc>>,
     pub note: Option<String>,
@@ -239,6 +241,7 @@ impl Store {
                     rows_unindexed: 0,
                     rows_hot: 0,
                     bytes_on_disk: None,
+                    bytes_in_memory: None,
                     build_seconds: None,
                     last_upkeep: None,
                     note: None,
@@ -262,6 +265,11 @@ impl Store {
         let indexed = parts.iter().map(|p| p.map_or(0, |p| p.rows_indexed)).min().unwrap_or(0);
         let bytes = parts.iter().map(|p| p.and_then(|p| p.bytes)).sum::<Option<u64>>();
         let stamp = table.base.as_ref().and_then(|b| b.state().indexes.get(&index.name));
+        let held = table.base.as_ref().and_then(|b| b.unmasked()).map(|p| p.text_index_bytes());
+        let held = held.filter(|_| index.method == IndexMethod::FullText).map(|all| {
+            let bytes = index.lance_names().iter().filter_map(|n| all.get(n)).sum::<usize>();
+            bytes as u64
+        });
         let damaged = table.base.as_ref().and_then(|b| b.unmasked()).map(|p| p.damaged_indexes());
         let damage = damaged.and_then(|all| index.lance_names().iter().find_map(|n| all.get(n).cloned()));
         let error = self.shared.index_work.errors.lock().get(&(id, index.name.clone())).cloned();
@@ -288,6 +296,7 @@ impl Store {
             rows_unindexed: rows.saturating_sub(indexed),
             rows_hot,
             bytes_on_disk: bytes.filter(|_| there),
+            bytes_in_memory: held.filter(|_| there),
             build_seconds: stamp.map(|s| s.build_millis as f64 / 1000.0),
             last_upkeep: stamp.map(|s| s.upkeep),
             note,
