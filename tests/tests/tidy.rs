@@ -12,7 +12,7 @@ use serde_json::Value;
 const LAYERS: [&[&str]; 9] = [
     &["triune-common"],
     &["triune-vector", "triune-timeseries"],
-    &["triune-object-store"],
+    &["triune-object-store", "triune-embed"],
     &["triune-files", "triune-lance"],
     &["triune-storage"],
     &["triune-search"],

@@ -183,7 +183,11 @@ impl SecretSpec {
         self.options.get(option).map(|v| v.expose().as_str()).filter(|v| !v.is_empty())
     }
 
-    pub(crate) fn headers(&self) -> Result<Vec<(String, String)>> {
+    /// The headers that a secret of type `http` adds to a request, in clear.
+    ///
+    /// # Errors
+    /// A line of `EXTRA_HTTP_HEADERS` without a colon.
+    pub fn headers(&self) -> Result<Vec<(String, String)>> {
         let mut headers = Vec::new();
         if let Some(lines) = self.get("extra_http_headers") {
             for line in lines.split('\n').map(str::trim).filter(|l| !l.is_empty()) {

@@ -6,6 +6,7 @@ mod describe;
 mod drop;
 mod explain;
 mod indexes;
+pub(crate) mod models;
 mod prepare;
 mod secret;
 mod settings;
@@ -54,6 +55,9 @@ pub(crate) async fn run(
         Statement::CreateSecret(secret) => secret::create(core, secret).await,
         Statement::DropSecret { name, if_exists } => secret::drop(core, &name, if_exists).await,
         Statement::ShowSecrets => secret::show(core),
+        Statement::CreateModel(model) => Box::pin(models::create(core, model)).await,
+        Statement::DropModel { name, if_exists } => models::drop(core, &name, if_exists).await,
+        Statement::ShowModels => models::show(core),
         Statement::ShowIndexes => Box::pin(indexes::show(core)).await,
         Statement::Explain(explain) => Box::pin(explain::run(core, explain, params)).await,
         Statement::Describe(query) => describe::describe(core, *query, params).await,

@@ -116,7 +116,7 @@ impl Drop for CpuPool {
 
 /// Lowers the priority of the calling thread. What fails leaves it as it was: queries run all the same.
 #[cfg(target_os = "linux")]
-fn give_way() {
+pub(crate) fn give_way() {
     // SAFETY: these calls take numbers only; 0 is the calling thread, whose priority alone is changed.
     unsafe {
         let now = libc::getpriority(libc::PRIO_PROCESS, 0);
@@ -125,7 +125,7 @@ fn give_way() {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn give_way() {}
+pub(crate) fn give_way() {}
 
 #[cfg(test)]
 mod tests {

@@ -33,6 +33,7 @@ use triune_storage::table::TableDef;
 use url::Url;
 
 use crate::cpu::CpuPool;
+use crate::models::Models;
 use crate::session::Session;
 
 mod remote;
@@ -94,6 +95,7 @@ pub struct Database {
     store: Arc<Store>,
     /// Where queries compute.
     cpu: Arc<CpuPool>,
+    models: Models,
     options: DatabaseOptions,
 }
 
@@ -159,6 +161,7 @@ impl Database {
             runtime,
             store,
             cpu: Arc::default(),
+            models: Models::default(),
             options,
         };
         database.load_secrets()?;
@@ -213,6 +216,10 @@ impl Database {
 
     pub(crate) fn cpu(&self) -> &Arc<CpuPool> {
         &self.cpu
+    }
+
+    pub(crate) fn models(&self) -> &Models {
+        &self.models
     }
 
     pub(crate) fn stores(&self) -> &Arc<StoreRegistry> {

@@ -33,6 +33,7 @@ mod errors;
 mod explain;
 mod json;
 mod membership;
+mod models;
 mod moments;
 mod observe;
 mod output_order;

@@ -113,6 +113,31 @@ fn fits<V: Visit>(statement: &V, params: &Params) -> bool {
     strange.is_continue() && highest == given
 }
 
+/// The parameters that a tree still asks for, when values have taken the places of some.
+pub(crate) fn used<V: Visit>(tree: &V, params: Params) -> Params {
+    let mut names = std::collections::HashSet::new();
+    let _ = visit::expressions(tree, |expr| {
+        if let ast::Expr::Value(value) = expr
+            && let ast::Value::Placeholder(name) = &value.value
+        {
+            names.insert(name.trim_start_matches('$').to_owned());
+        }
+        ControlFlow::<()>::Continue(())
+    });
+    match params {
+        Params::None => Params::None,
+        Params::Positional(mut values) => {
+            let highest = names.iter().filter_map(|n| n.parse::<usize>().ok()).max().unwrap_or(0);
+            values.truncate(highest);
+            Params::Positional(values)
+        }
+        Params::Named(mut values) => {
+            values.retain(|name, _| names.contains(name));
+            Params::Named(values)
+        }
+    }
+}
+
 /// The value of a parameter by the name in the statement (`$1`, `$name`); [`check`] says what is missing.
 pub(crate) fn value<'a>(params: &'a Params, name: &str) -> Option<&'a ScalarValue> {
     let bare = name.trim_start_matches('$');

@@ -11,6 +11,7 @@ mod copy;
 pub(crate) mod create_table;
 mod external;
 mod indexes;
+mod models;
 mod nearest;
 mod secret;
 mod tables;
@@ -117,6 +118,13 @@ impl StatementParser {
                 self.create_external_table()
             }
             (Keyword::CREATE, _) if self.create_is(&["SECRET"]) => self.create_secret(),
+            (Keyword::CREATE, _) if self.create_is(&["MODEL"]) => self.create_model(),
+            (Keyword::DROP, _) if self.word_at(1, &["MODEL"]) => self.drop_model(),
+            (Keyword::SHOW, _) if self.word_at(1, &["MODELS"]) => {
+                self.inner.next_token();
+                self.inner.next_token();
+                Ok(Statement::ShowModels)
+            }
             (Keyword::CREATE, _)
                 if self.word_at(1, &["INDEX"])
                     || (self.word_at(1, &["UNIQUE"]) && self.word_at(2, &["INDEX"])) =>

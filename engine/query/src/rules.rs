@@ -6,6 +6,7 @@
 //! | analyzer | `VectorSearchAnalyzerRule` | first | type coercion must see the search, not its marker |
 //! | analyzer | `UuidTexts` | before type coercion | casts would stand between a column and its text |
 //! | analyzer | `Membership` | after type coercion | a value and the elements of its sub-query have one type then |
+//! | analyzer | `EmbedBelow` | after type coercion | DataFusion waits for values in projections and filters only |
 //! | analyzer | `CheckedArithmetic` | last | types are settled; whatever is made of the expressions later is checked |
 //! | optimizer | `OrderByDistanceRule`, `KeyJoinSearchRule`, `NarrowSearchRule` | last | columns have been pruned by then |
 //! | physical | `OrderAboveSubqueries` | first | sorts that no operator asks for are removed soon after |
@@ -33,6 +34,7 @@ use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use crate::arithmetic::CheckedArithmetic;
 use crate::ddl::uuids::UuidTexts;
 use crate::membership::{KeepsNulls, Membership};
+use crate::models::below::EmbedBelow;
 use crate::output_order::OrderAboveSubqueries;
 use crate::yielding::JoinsGiveWay;
 
@@ -41,6 +43,7 @@ pub(crate) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     rules.push(Arc::new(UuidTexts::default()));
     rules.extend(Analyzer::new().rules);
     rules.push(Arc::new(Membership::default()));
+    rules.push(Arc::new(EmbedBelow::default()));
     rules.push(Arc::new(CheckedArithmetic::default()));
     rules
 }
@@ -85,10 +88,17 @@ mod tests {
     #[test]
     fn the_order_is_known() {
         let analyzers: Vec<String> = analyzer_rules().iter().map(|r| r.name().to_owned()).collect();
-        assert_eq!(analyzers.len(), 6, "{analyzers:?}");
+        assert_eq!(analyzers.len(), 7, "{analyzers:?}");
         assert_eq!(
             &analyzers[1..],
-            ["uuid_texts", "resolve_grouping_function", "type_coercion", "membership", "checked_arithmetic"]
+            [
+                "uuid_texts",
+                "resolve_grouping_function",
+                "type_coercion",
+                "membership",
+                "embed_below",
+                "checked_arithmetic"
+            ]
         );
         let optimizers: Vec<String> = optimizer_rules().iter().map(|r| r.name().to_owned()).collect();
         let at = |name: &str| optimizers.iter().position(|n| n == name).unwrap_or_else(|| panic!("{name}"));

@@ -23,6 +23,7 @@ pub use names::{ColumnInfo, FunctionInfo, FunctionKind, Names, TableInfo};
 use crate::catalog::DEFAULT_SCHEMA;
 use crate::database::Database;
 use crate::dml::RulesCache;
+use crate::models::constants;
 use crate::observe::{self, Started};
 use crate::params::{self, Params};
 use crate::prepass::labels::{self, ColumnNames};
@@ -104,6 +105,21 @@ impl Session {
     #[boxed]
     pub async fn execute_with(&self, sql: &str, params: &Params) -> Result<QueryResult> {
         let statement = self.core.parse(sql, params)?;
+        if !params.is_empty() && constants::may_call(&self.core, sql) {
+            let settled = constants::settle_statement(&self.core, statement.as_ref(), params).boxed();
+            let (settled, left) = transaction::scoped(&self.core, settled).await?;
+            return self.execute_parsed(sql, Arc::new(settled), &left).await;
+        }
+        self.execute_parsed(sql, statement, params).await
+    }
+
+    #[boxed]
+    async fn execute_parsed(
+        &self,
+        sql: &str,
+        statement: Arc<Statement>,
+        params: &Params,
+    ) -> Result<QueryResult> {
         let done = if let Some(insert) = dml::own_insert(&self.core, &statement) {
             // It makes its own context when it begins to write.
             dml::run(&self.core, insert, params).boxed().await
@@ -310,6 +326,7 @@ impl SessionCore {
         mut names: ColumnNames,
     ) -> Result<LogicalPlan> {
         moments::settle(self, &mut statement).await?;
+        constants::settle(self, &mut statement, &Params::None).await?;
         loop {
             let mut prepared = statement.clone();
             prepass::prepare_with(&mut prepared, &names)?;

@@ -22,6 +22,12 @@ pub enum Statement {
         if_exists: bool,
     },
     ShowSecrets,
+    CreateModel(CreateModel),
+    DropModel {
+        name: String,
+        if_exists: bool,
+    },
+    ShowModels,
     /// `SHOW INDEXES`: the vector indexes of Lance tables.
     ShowIndexes,
     Explain(Explain),
@@ -186,6 +192,16 @@ pub struct CreateSecret {
     pub or_replace: bool,
     pub if_not_exists: bool,
     pub temporary: bool,
+}
+
+/// `CREATE [OR REPLACE] MODEL [IF NOT EXISTS] name FROM 'folder or URL' [WITH (model = '…', dimension = n, …)]`.
+#[derive(Debug, Clone)]
+pub struct CreateModel {
+    pub name: String,
+    pub source: String,
+    pub options: Vec<(String, String)>,
+    pub or_replace: bool,
+    pub if_not_exists: bool,
 }
 
 /// `EXPLAIN [ANALYZE] [VERBOSE] [FORMAT …] statement`; `RECALL` in parentheses.

@@ -40,6 +40,9 @@ pub struct Catalog {
     /// Secrets by name, sealed.
     #[serde(default)]
     pub secrets: BTreeMap<String, SecretEntry>,
+    /// Embedding models by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub models: BTreeMap<String, ModelEntry>,
     /// Of the writer that published it, on object stores: see [`crate::place`].
     #[serde(default, skip_serializing_if = "is_zero")]
     pub epoch: u64,
@@ -104,11 +107,44 @@ pub struct SecretEntry {
     pub created_at: DateTime<Utc>,
 }
 
+/// An embedding model: where it is, and what is needed to ask it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelEntry {
+    /// A folder's path from the root, or the URL of a server.
+    pub source: String,
+    /// Dimensions of its vectors.
+    pub dimension: usize,
+    /// What the server calls the model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The name of the secret that holds the server's key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
+    /// The variable of the environment that holds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_env: Option<String>,
+    /// Texts in one request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<usize>,
+    /// For one request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_seconds: Option<u64>,
+    pub created_at: DateTime<Utc>,
+}
+
 impl Catalog {
     /// The catalog of a new database.
     pub fn empty() -> Self {
         let schemas = BTreeMap::from([("public".to_owned(), SchemaEntry::default())]);
-        Self { format: FORMAT, version: 0, schemas, secrets: BTreeMap::new(), epoch: 0 }
+        Self {
+            format: FORMAT,
+            version: 0,
+            schemas,
+            secrets: BTreeMap::new(),
+            models: BTreeMap::new(),
+            epoch: 0,
+        }
     }
 
     /// Reads a document, refusing what this build cannot understand completely.

@@ -241,6 +241,7 @@ async fn plan_view(
 ) -> Result<datafusion::logical_expr::LogicalPlan> {
     let mut query = view.query;
     crate::moments::settle(session, &mut query).await?;
+    crate::models::constants::settle(session, &mut query, &crate::params::Params::None).await?;
     prepass::prepare(query.as_mut())?;
     let statement = DfStatement::Statement(Box::new(ast::Statement::Query(query)));
     let plan = session.state().statement_to_plan(statement).await?;

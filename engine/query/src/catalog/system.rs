@@ -9,6 +9,8 @@
 //! fragments, what VACUUM has freed, and what went wrong last.
 //!
 //! `system.indexes` has a row for each index of a table, `system.index_progress` one for each that is being built.
+//!
+//! `system.models` has a row for each embedding model.
 
 use std::sync::{Arc, Weak};
 
@@ -27,7 +29,8 @@ pub(crate) const SYSTEM: &str = "system";
 const MAINTENANCE: &str = "maintenance";
 const INDEXES: &str = "indexes";
 const INDEX_PROGRESS: &str = "index_progress";
-const TABLES: [&str; 3] = [INDEX_PROGRESS, INDEXES, MAINTENANCE];
+const MODELS: &str = "models";
+const TABLES: [&str; 4] = [INDEX_PROGRESS, INDEXES, MAINTENANCE, MODELS];
 
 #[derive(Debug)]
 pub(super) struct SystemSchema(pub(super) Weak<SessionCore>);
@@ -43,6 +46,7 @@ impl SchemaProvider for SystemSchema {
         let batch = match name {
             MAINTENANCE => return Ok(Some(maintenance(&session)?)),
             INDEXES => Box::pin(system_indexes::indexes(&session)).await,
+            MODELS => crate::commands::models::batch(&session),
             INDEX_PROGRESS => system_indexes::progress(&session),
             _ => return Ok(None),
         };

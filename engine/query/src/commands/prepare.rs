@@ -87,7 +87,15 @@ pub(super) async fn bound(
         };
         given.push(params::cast(&name, &value, declared.as_ref())?);
     }
-    Ok((*statement, Params::Positional(given)))
+    let mut statement = *statement;
+    let params = Params::Positional(given);
+    if core.database().catalog().models.is_empty() {
+        return Ok((statement, params));
+    }
+    params::check(&statement, &params)?;
+    crate::models::constants::settle(core, &mut statement, &params).await?;
+    let left = params::used(&statement, params);
+    Ok((statement, left))
 }
 
 fn find(core: &SessionCore, name: &str) -> Result<Prepared> {

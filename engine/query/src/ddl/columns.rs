@@ -13,6 +13,7 @@ use triune_storage::key::can_be_key;
 use triune_storage::table::{CheckDef, ColumnDef, Identity, TableDef, TableOptions};
 
 use super::types;
+use crate::models::constants;
 use crate::parser::normalize;
 use crate::session::SessionCore;
 
@@ -78,7 +79,11 @@ pub(crate) async fn add(
                 generation_expr: Some(expr),
                 generation_expr_mode: Some(GeneratedExpressionMode::Stored),
                 ..
-            } => made.generated = Some(expr.to_string()),
+            } => {
+                let mut expr = expr.clone();
+                constants::name_models(core, &mut expr)?;
+                made.generated = Some(expr.to_string());
+            }
             ColumnOption::Generated { .. } => return Err(not_stored(&name)),
             ColumnOption::ForeignKey(_) => return Err(references()),
             other => {

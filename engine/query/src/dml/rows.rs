@@ -72,6 +72,10 @@ pub(super) async fn rules(core: &Arc<SessionCore>, target: &Target) -> Result<Ar
         return Ok(Arc::clone(rules));
     }
     let (rules, stable) = plan_rules(core, def, &target.name).await?;
+    if rules.generated.waits() {
+        // A model may give other vectors than it did when the table was made.
+        rules.generated.check(def)?;
+    }
     let rules = Arc::new(rules);
     if stable {
         core.rules().0.lock().insert(def.id, (def.revision, Arc::clone(&rules)));

@@ -299,7 +299,7 @@ fn name_of_column(expr: &Expr) -> Option<String> {
 }
 
 /// A column's own name, else the expression's text.
-fn name_of(expr: &Expr) -> String {
+pub(crate) fn name_of(expr: &Expr) -> String {
     name_of_column(expr).unwrap_or_else(|| {
         let text = expr.to_string();
         match text.char_indices().nth(LONGEST) {

@@ -18,6 +18,7 @@ use crate::catalog::{CATALOG, DEFAULT_SCHEMA, TriuneCatalog};
 use crate::database::Database;
 use crate::ddl::versions;
 use crate::json::{self, JsonExprPlanner};
+use crate::models::SessionModels;
 use crate::{domain, rules};
 
 pub(super) fn session_state(database: &Arc<Database>, core: Weak<SessionCore>) -> SessionState {
@@ -42,9 +43,16 @@ pub(super) fn session_state(database: &Arc<Database>, core: Weak<SessionCore>) -
         .with_physical_optimizer_rules(rules::physical_optimizer_rules())
         .build();
     register_functions(&mut state);
+    register_embed(&mut state, Weak::clone(&core));
     state.register_udtf(versions::NAME, Arc::new(versions::Versions(core)));
     follow_settings(&mut state, &options);
     state
+}
+
+/// `embed`, over the models of the session's database.
+fn register_embed(state: &mut SessionState, core: Weak<SessionCore>) {
+    use datafusion::execution::FunctionRegistry;
+    let _ = state.register_udf(triune_embed::embed_function(Arc::new(SessionModels(core))));
 }
 
 /// Gives functions that depend on settings (`now`, `to_timestamp`, …) the current ones.
