@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as _dt
 import functools as _functools
-import sys as _sys
 from decimal import Decimal as decimal  # noqa: F401  (called by name)
 from typing import Any, NamedTuple, Optional
 from uuid import UUID as uuid  # noqa: F401  (called by name)
@@ -68,12 +67,10 @@ def zone(name: str) -> _dt.tzinfo:
 def timestamp(nanoseconds: int, zone_name: Optional[str]) -> Any:
     micros, rest = divmod(nanoseconds, 1000)
     if rest:
-        pandas = _sys.modules.get("pandas")
-        if pandas is None:
-            try:
-                import pandas
-            except ImportError:
-                raise _beyond("timestamp of nanosecond", nanoseconds) from None
+        try:
+            import pandas
+        except ImportError:
+            raise _beyond("timestamp of nanosecond", nanoseconds) from None
         value = pandas.Timestamp(nanoseconds, unit="ns", tz="UTC" if zone_name else None)
         return value.tz_convert(zone(zone_name)) if zone_name else value
     try:

@@ -34,7 +34,7 @@ def zone_name(value: _dt.datetime) -> Optional[str]:
     return f"{sign}{abs(minutes) // 60:02d}:{abs(minutes) % 60:02d}"
 
 
-def _datetime(value: _dt.datetime) -> Tuple[str, Any]:
+def _datetime(value: Any) -> Tuple[str, Any]:
     zone = zone_name(value)
     nanosecond = getattr(value, "nanosecond", 0)
     if type(value).__name__ == "Timestamp" and nanosecond:
@@ -74,7 +74,7 @@ def plain(value: Any) -> Tuple[str, Any]:
         return "uuid", str(value)
     if isinstance(value, _enum.Enum):
         return "same", value.value
-    numpy = _sys.modules.get("numpy")
+    numpy: Any = _sys.modules.get("numpy")
     if numpy is not None:
         if isinstance(value, numpy.ndarray):
             return _array(numpy, value)

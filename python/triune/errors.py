@@ -10,7 +10,7 @@ not found 42P01 (1, 15)
 
 from __future__ import annotations
 
-from typing import Any, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple, Type
 
 
 class Warning(Exception):  # noqa: A001  (PEP 249's name)
@@ -66,7 +66,7 @@ class NotSupportedError(DatabaseError):
 
 
 # kind: class, SQLSTATE of PostgreSQL
-_KINDS = {
+_KINDS: Dict[str, Tuple[Type[Error], str]] = {
     "syntax": (ProgrammingError, "42601"),
     "invalid": (ProgrammingError, "42000"),
     "not found": (ProgrammingError, "42P01"),
@@ -87,6 +87,7 @@ _VALUES = ("division by zero", "number out of range", "out of range", "cannot ca
 
 def _make(kind: str, message: str, hint: Optional[str], position: Optional[Tuple[int, int]], retryable: bool) -> Error:
     """The exception of an error of the engine."""
+    known: Type[Error]
     known, state = _KINDS.get(kind, (DatabaseError, "XX000"))
     lowered = message.lower()
     if kind == "invalid":

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re as _re
 import threading as _threading
-from typing import Any, Dict, List, Optional
+from typing import Any, List, Optional
 
 from sqlalchemy import dialects, pool, types
 from sqlalchemy.engine import default, reflection
@@ -105,7 +105,7 @@ class TriuneDDLCompiler(compiler.DDLCompiler):
             text += " NOT NULL"
         return text
 
-    def visit_foreign_key_constraint(self, constraint: Any, **kw: Any) -> Optional[str]:
+    def visit_foreign_key_constraint(self, constraint: Any, **kw: Any) -> Any:
         return None
 
 
@@ -215,13 +215,13 @@ class TriuneDialect(default.DefaultDialect):
 
         return tuple(int(p) for p in __version__.split("."))
 
-    def get_default_isolation_level(self, dbapi_conn: Any) -> str:
+    def get_default_isolation_level(self, dbapi_conn: Any) -> Any:
         return "REPEATABLE READ"
 
-    def get_isolation_level(self, dbapi_connection: Any) -> str:
+    def get_isolation_level(self, dbapi_connection: Any) -> Any:
         return "AUTOCOMMIT" if dbapi_connection.autocommit else "REPEATABLE READ"
 
-    def get_isolation_level_values(self, dbapi_conn: Any) -> List[str]:
+    def get_isolation_level_values(self, dbapi_conn: Any) -> Any:
         return ["REPEATABLE READ", "AUTOCOMMIT"]
 
     def set_isolation_level(self, dbapi_connection: Any, level: str) -> None:
@@ -270,7 +270,7 @@ class TriuneDialect(default.DefaultDialect):
         return any(r[1] == table_name for r in self._relations(connection, schema))
 
     @reflection.cache
-    def get_columns(self, connection: Any, table_name: str, schema: Optional[str] = None, **kw: Any) -> List[Dict[str, Any]]:
+    def get_columns(self, connection: Any, table_name: str, schema: Optional[str] = None, **kw: Any) -> Any:
         columns = []
         for name, kind, nullable, default_, comment in self._relation(connection, table_name, schema)[3]:
             identity = default_ is not None and default_.upper().startswith("GENERATED")
@@ -281,7 +281,7 @@ class TriuneDialect(default.DefaultDialect):
         return columns
 
     @reflection.cache
-    def get_pk_constraint(self, connection: Any, table_name: str, schema: Optional[str] = None, **kw: Any) -> Dict[str, Any]:
+    def get_pk_constraint(self, connection: Any, table_name: str, schema: Optional[str] = None, **kw: Any) -> Any:
         self._relation(connection, table_name, schema)
         rows = connection.exec_driver_sql(
             "SELECT k.constraint_name, k.column_name FROM information_schema.key_column_usage k "
@@ -312,7 +312,7 @@ class TriuneDialect(default.DefaultDialect):
         return []
 
     @reflection.cache
-    def get_table_comment(self, connection: Any, table_name: str, schema: Optional[str] = None, **kw: Any) -> Dict[str, Any]:
+    def get_table_comment(self, connection: Any, table_name: str, schema: Optional[str] = None, **kw: Any) -> Any:
         return {"text": None}
 
 
