@@ -123,6 +123,18 @@ def test_replacement_scans_can_be_switched_off():
     assert db.sql("SELECT * FROM frame").fetchall() == [(1,)]
 
 
+def test_only_the_callers_variables_are_seen(db):
+    def inner():
+        return db.sql("SELECT * FROM outer_frame")
+
+    def outer():
+        outer_frame = pd.DataFrame({"x": [1]})  # noqa: F841
+        return inner()
+
+    with pytest.raises(triune.ProgrammingError, match="outer_frame"):
+        outer()
+
+
 def test_a_variable_that_is_no_frame_is_no_table(db):
     number = 5  # noqa: F841
     with pytest.raises(triune.ProgrammingError) as error:

@@ -156,6 +156,16 @@ def test_ctrl_c_ends_a_query_at_once(db, how):
     assert db.sql("SELECT 1").fetchall() == [(1,)]
 
 
+def test_ctrl_c_ends_a_write_and_leaves_nothing(db):
+    db.execute("CREATE TABLE t (a BIGINT)")
+    threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        db.execute("INSERT INTO t " + SLOW)
+    assert time.monotonic() - begun < 1.5
+    assert db.sql("SELECT count(*) FROM t").fetchall() == [(0,)]
+
+
 def test_a_task_that_is_cancelled_cancels_its_statement(db):
     async def main():
         begun = time.monotonic()
@@ -235,8 +245,9 @@ def test_memory_is_flat(db):
 
 
 def test_importing_is_quick():
-    code = "import time; t = time.perf_counter(); import triune; print(time.perf_counter() - t); import sys; print(*[m for m in ('numpy', 'pandas', 'pyarrow', 'polars', 'sqlalchemy') if m in sys.modules])"
-    best = min(float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split("\n")[0]) for _ in range(3))
+    # The processor's time: other work on the machine is not the package's.
+    code = "import time; t = time.process_time(); import triune; print(time.process_time() - t); import sys; print(*[m for m in ('numpy', 'pandas', 'pyarrow', 'polars', 'sqlalchemy') if m in sys.modules])"
+    best = min(float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split("\n")[0]) for _ in range(5))
     heavy = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split("\n")[1]
     assert best < 0.15 and heavy == ""
 

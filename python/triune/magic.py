@@ -17,7 +17,7 @@ import os as _os
 import re as _re
 from typing import Any, Optional
 
-from . import _params, _triune, connect
+from . import _frames, _params, _triune, connect
 from .connection import Connection
 
 _STATE: dict = {}
@@ -55,7 +55,11 @@ def run(text: str, space: dict) -> Any:
             if name not in space:
                 raise NameError(f"the statement wants ${name}, and no variable is called so")
             values[name] = space[name]
-        result = known.sql(statement, values or None)
+        inside = _frames.SPACE.set(space)
+        try:
+            result = known.sql(statement, values or None)
+        finally:
+            _frames.SPACE.reset(inside)
     return result
 
 
