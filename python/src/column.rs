@@ -60,7 +60,9 @@ impl Column {
     #[getter]
     fn family(&self) -> &'static str {
         match self.field.data_type() {
-            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View if !objects::is_uuid(&self.field) => "string",
+            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View if !objects::is_uuid(&self.field) => {
+                "string"
+            }
             DataType::FixedSizeList(..) => "vector",
             _ => "other",
         }
@@ -122,7 +124,9 @@ fn memory_of(array: &ArrayRef) -> Option<Memory> {
         DataType::Float32 => "<f4",
         DataType::Float64 => "<f8",
         DataType::Date64 => "<M8[ms]",
-        DataType::Timestamp(unit, _) => return Memory::of(Arc::clone(array), format!("<M8[{}]", word(*unit))),
+        DataType::Timestamp(unit, _) => {
+            return Memory::of(Arc::clone(array), format!("<M8[{}]", word(*unit)));
+        }
         DataType::Duration(unit) => return Memory::of(Arc::clone(array), format!("<m8[{}]", word(*unit))),
         _ => return None,
     };

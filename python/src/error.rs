@@ -8,6 +8,7 @@ use triune_common::Error;
 static MAKE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
 /// The exception of an error; where a Python function raised it, that is its cause.
+#[expect(clippy::needless_pass_by_value, reason = "it ends here, in `map_err`")]
 pub(crate) fn to_python(py: Python<'_>, error: Error) -> PyErr {
     match exception(py, &error) {
         Ok(exception) => {
@@ -22,11 +23,16 @@ pub(crate) fn to_python(py: Python<'_>, error: Error) -> PyErr {
 }
 
 fn exception<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'py, PyAny>> {
-    let make = MAKE.get_or_try_init(py, || {
-        PyResult::Ok(py.import("triune.errors")?.getattr("_make")?.unbind())
-    })?;
+    let make =
+        MAKE.get_or_try_init(py, || PyResult::Ok(py.import("triune.errors")?.getattr("_make")?.unbind()))?;
     let position = error.position().map(|p| (p.line, p.column));
-    make.bind(py).call1((error.kind().label(), error.message(), error.hint(), position, error.kind().is_retryable()))
+    make.bind(py).call1((
+        error.kind().label(),
+        error.message(),
+        error.hint(),
+        position,
+        error.kind().is_retryable(),
+    ))
 }
 
 /// An exception that Python code raised, on its way through the engine.

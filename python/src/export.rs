@@ -84,9 +84,8 @@ impl SchemaCapsule {
 }
 
 pub(crate) fn fields(schema: &SchemaRef) -> Vec<(String, String, bool)> {
-    let of = |f: &arrow::datatypes::FieldRef| {
-        (f.name().clone(), triune_query::sql_type_name(f), f.is_nullable())
-    };
+    let of =
+        |f: &arrow::datatypes::FieldRef| (f.name().clone(), triune_query::sql_type_name(f), f.is_nullable());
     schema.fields().iter().map(of).collect()
 }
 

@@ -52,9 +52,7 @@ pub(crate) fn table(object: &Bound<'_, PyAny>, reading: Reading) -> PyResult<Arc
             Given::Batch(batch) => {
                 return in_memory(py, &Batches { schema: batch.schema(), batches: vec![batch] });
             }
-            Given::Stream(reader) => {
-                (reader.schema(), Source::Once(Mutex::new(Some(reader))))
-            }
+            Given::Stream(reader) => (reader.schema(), Source::Once(Mutex::new(Some(reader)))),
         },
         Reading::Again => {
             let schema = match given(object)? {

@@ -10,7 +10,8 @@ use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::catalog::{TableFunctionArgs, TableFunctionImpl, TableProvider};
 use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature, TypeSignature, Volatility,
+    ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature, TypeSignature,
+    Volatility,
 };
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -46,7 +47,12 @@ impl Scalar {
         };
         let volatility = if is_volatile { Volatility::Volatile } else { Volatility::Immutable };
         let returns = Arc::new(returns.clone().with_name(name).with_nullable(true));
-        Self { name: name.to_owned(), signature: Signature::new(takes, volatility), returns, call: Arc::new(call) }
+        Self {
+            name: name.to_owned(),
+            signature: Signature::new(takes, volatility),
+            returns,
+            call: Arc::new(call),
+        }
     }
 }
 
@@ -90,7 +96,8 @@ impl ScalarUDFImpl for Scalar {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
         let rows = args.number_rows;
-        let constant = !args.args.is_empty() && args.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
+        let constant =
+            !args.args.is_empty() && args.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
         let rows = if constant { 1 } else { rows };
         let columns = args
             .args
@@ -120,7 +127,9 @@ impl ScalarUDFImpl for Scalar {
         }
         let wanted = self.returns.data_type();
         let array = match triune_vector::types::VectorType::from_field(&self.returns) {
-            Some(vector) if array.data_type() != wanted => triune_vector::types::array_to_vectors(&array, &from, vector)?,
+            Some(vector) if array.data_type() != wanted => {
+                triune_vector::types::array_to_vectors(&array, &from, vector)?
+            }
             _ => arrow::compute::cast_with_options(
                 &array,
                 wanted,
@@ -154,11 +163,10 @@ impl TableFunctionImpl for Table {
             .iter()
             .map(|expr| match expr {
                 Expr::Literal(value, _) => Ok(value.clone()),
-                other => Err(Error::invalid(format!(
-                    "the function {} takes constants, not {other}",
-                    self.name
-                ))
-                .into()),
+                other => {
+                    Err(Error::invalid(format!("the function {} takes constants, not {other}", self.name))
+                        .into())
+                }
             })
             .collect::<DfResult<Vec<_>>>()?;
         Python::attach(|py| {

@@ -4,8 +4,8 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayData, ArrayRef, BooleanArray, FixedSizeListArray, RecordBatch, RecordBatchOptions, StructArray,
-    make_array,
+    Array, ArrayData, ArrayRef, BooleanArray, FixedSizeListArray, RecordBatch, RecordBatchOptions,
+    StructArray, make_array,
 };
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
@@ -133,6 +133,7 @@ pub(crate) fn column_of_numpy(
 
 /// A list of Python's objects as a column.
 #[pyfunction]
+#[expect(clippy::needless_pass_by_value, reason = "what Python gives is owned")]
 pub(crate) fn column_of_list(name: &str, values: Vec<Bound<'_, PyAny>>, py: Python<'_>) -> PyResult<Column> {
     let array = scalars::array_of(py, &values)?;
     let field = Arc::new(Field::new(name, array.data_type().clone(), true));
@@ -141,12 +142,13 @@ pub(crate) fn column_of_list(name: &str, values: Vec<Bound<'_, PyAny>>, py: Pyth
 
 /// Columns of one length as a table.
 #[pyfunction]
+#[expect(clippy::needless_pass_by_value, reason = "what Python gives is owned")]
 pub(crate) fn batches_of_columns(columns: Vec<PyRef<'_, Column>>, py: Python<'_>) -> PyResult<Batches> {
     let fields: Vec<_> = columns.iter().map(|c| Arc::clone(&c.field)).collect();
     let arrays: Vec<_> = columns.iter().map(|c| Arc::clone(&c.array)).collect();
     let schema: SchemaRef = Arc::new(Schema::new(Fields::from(fields)));
-    let batch = RecordBatch::try_new(Arc::clone(&schema), arrays)
-        .map_err(|e| to_python(py, Error::from(e)))?;
+    let batch =
+        RecordBatch::try_new(Arc::clone(&schema), arrays).map_err(|e| to_python(py, Error::from(e)))?;
     Ok(Batches { schema, batches: vec![batch] })
 }
 
@@ -161,7 +163,9 @@ pub(crate) fn of_numpy(array: &Bound<'_, PyAny>) -> PyResult<ArrayRef> {
     let interface = array.getattr("__array_interface__")?;
     let interface = interface.cast::<PyDict>()?;
     let item = |name: &str| {
-        interface.get_item(name)?.ok_or_else(|| PyTypeError::new_err(format!("__array_interface__ has no {name}")))
+        interface
+            .get_item(name)?
+            .ok_or_else(|| PyTypeError::new_err(format!("__array_interface__ has no {name}")))
     };
     let kind: String = item("typestr")?.extract()?;
     let shape: Vec<usize> = item("shape")?.extract()?;
@@ -202,7 +206,8 @@ pub(crate) fn of_numpy(array: &Bound<'_, PyAny>) -> PyResult<ArrayRef> {
         [rows, size] => {
             let size = i32::try_from(*size).map_err(|_| PyValueError::new_err("the array is too wide"))?;
             let item = Arc::new(Field::new_list_field(flat.data_type().clone(), true));
-            let lists = FixedSizeListArray::try_new_with_length(item, size, flat, None, *rows).map_err(raise)?;
+            let lists =
+                FixedSizeListArray::try_new_with_length(item, size, flat, None, *rows).map_err(raise)?;
             Ok(Arc::new(lists))
         }
         _ => Err(PyTypeError::new_err(format!("an array of {} dimensions is no column", shape.len()))),

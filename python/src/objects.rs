@@ -13,9 +13,11 @@
 //! Limits: Python has no nanoseconds: such values come as `pandas.Timestamp` where pandas is there, else they are an
 //! error, as are years beyond 9999.
 
+use std::sync::Arc;
+
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{
-    DataType, Date32Type, Date64Type, Decimal128Type, Decimal256Type, Decimal32Type, Decimal64Type,
+    DataType, Date32Type, Date64Type, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type,
     DurationMicrosecondType, DurationMillisecondType, DurationNanosecondType, DurationSecondType, Field,
     Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, IntervalDayTimeType,
     IntervalMonthDayNanoType, IntervalUnit, IntervalYearMonthType, Time32MillisecondType, Time32SecondType,
@@ -101,9 +103,7 @@ pub(crate) fn of_array<'py>(py: Python<'py>, field: &Field, array: &ArrayRef) ->
     }
     match array.data_type() {
         DataType::Null => Ok((0..array.len()).map(|_| none()).collect()),
-        DataType::Boolean => {
-            array.as_boolean().iter().map(|v| Ok(v.into_pyobject(py)?.to_owned().into_any())).collect()
-        }
+        DataType::Boolean => array.as_boolean().iter().map(|v| Ok(v.into_pyobject(py)?.into_any())).collect(),
         DataType::Int8 => plain!(Int8Type),
         DataType::Int16 => plain!(Int16Type),
         DataType::Int32 => plain!(Int32Type),
@@ -131,22 +131,30 @@ pub(crate) fn of_array<'py>(py: Python<'py>, field: &Field, array: &ArrayRef) ->
         DataType::Decimal256(..) => decimals!(Decimal256Type),
         DataType::Date32 => made!(Date32Type, "date", |v| (i64::from(v),)),
         DataType::Date64 => made!(Date64Type, "date", |v: i64| (v.div_euclid(86_400_000),)),
-        DataType::Time32(TimeUnit::Second) => made!(Time32SecondType, "time", |v| (i64::from(v) * 1_000_000_000,)),
+        DataType::Time32(TimeUnit::Second) => {
+            made!(Time32SecondType, "time", |v| (i64::from(v) * 1_000_000_000,))
+        }
         DataType::Time32(_) => made!(Time32MillisecondType, "time", |v| (i64::from(v) * 1_000_000,)),
-        DataType::Time64(TimeUnit::Microsecond) => made!(Time64MicrosecondType, "time", |v: i64| (v * 1_000,)),
+        DataType::Time64(TimeUnit::Microsecond) => {
+            made!(Time64MicrosecondType, "time", |v: i64| (v * 1_000,))
+        }
         DataType::Time64(_) => made!(Time64NanosecondType, "time", |v: i64| (v,)),
         // Wider than a column of theirs: a second may be 10^9 of what it is made into.
         DataType::Timestamp(unit, zone) => {
             let zone = zone.as_deref();
             match unit {
-                TimeUnit::Second => made!(TimestampSecondType, "timestamp", |v| (i128::from(v) * NANOS, zone)),
+                TimeUnit::Second => {
+                    made!(TimestampSecondType, "timestamp", |v| (i128::from(v) * NANOS, zone))
+                }
                 TimeUnit::Millisecond => {
                     made!(TimestampMillisecondType, "timestamp", |v| (i128::from(v) * 1_000_000, zone))
                 }
                 TimeUnit::Microsecond => {
                     made!(TimestampMicrosecondType, "timestamp", |v| (i128::from(v) * 1_000, zone))
                 }
-                TimeUnit::Nanosecond => made!(TimestampNanosecondType, "timestamp", |v| (i128::from(v), zone)),
+                TimeUnit::Nanosecond => {
+                    made!(TimestampNanosecondType, "timestamp", |v| (i128::from(v), zone))
+                }
             }
         }
         DataType::Duration(unit) => match unit {
@@ -219,11 +227,11 @@ pub(crate) fn of_array<'py>(py: Python<'py>, field: &Field, array: &ArrayRef) ->
             of_array(py, value, &plain)
         }
         DataType::ListView(item) => {
-            let plain = arrow::compute::cast(array, &DataType::List(item.clone())).map_err(raise)?;
+            let plain = arrow::compute::cast(array, &DataType::List(Arc::clone(item))).map_err(raise)?;
             of_array(py, field, &plain)
         }
         DataType::LargeListView(item) => {
-            let plain = arrow::compute::cast(array, &DataType::LargeList(item.clone())).map_err(raise)?;
+            let plain = arrow::compute::cast(array, &DataType::LargeList(Arc::clone(item))).map_err(raise)?;
             of_array(py, field, &plain)
         }
         DataType::Union(..) => Err(unknown(py, array)),

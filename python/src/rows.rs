@@ -68,7 +68,7 @@ impl Rows {
                 }
             }
         };
-        let (batch, result) = engine::wait(py, |py| self.tell(py), next)?;
+        let (batch, result) = self.waited(py, next)?;
         self.put(py, result)?;
         Ok(batch)
     }
@@ -79,8 +79,17 @@ impl Rows {
         Ok(())
     }
 
-    fn tell(&self, py: Python<'_>) -> PyResult<()> {
-        report(py, self.tick.as_ref(), &self.progress)
+    /// Waits, telling how far the query is, and at the end that it is over.
+    fn waited<T: Send + 'static>(
+        &self,
+        py: Python<'_>,
+        future: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> PyResult<T> {
+        let done = engine::wait(py, |py| report(py, self.tick.as_ref(), &self.progress), future);
+        if let Some(tick) = &self.tick {
+            tick.call1(py, (py.None(), py.None(), py.None(), py.None()))?;
+        }
+        done
     }
 }
 
@@ -145,7 +154,7 @@ impl Rows {
         let (begun, result) = self.take(py)?;
         let mut batches: Vec<_> = begun.into_iter().collect();
         if let Some(result) = result {
-            batches.extend(engine::wait(py, |py| self.tell(py), result.collect())?);
+            batches.extend(self.waited(py, result.collect())?);
         }
         Ok(Batches { schema: Arc::clone(&self.schema), batches })
     }
@@ -168,7 +177,7 @@ impl Rows {
             (begun, result) => {
                 let mut batches: Vec<_> = begun.into_iter().collect();
                 if let Some(result) = result {
-                    batches.extend(engine::wait(py, |py| self.tell(py), result.collect())?);
+                    batches.extend(self.waited(py, result.collect())?);
                 }
                 export::batches(py, Arc::clone(&self.schema), batches)
             }

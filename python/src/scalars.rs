@@ -76,9 +76,8 @@ pub(crate) fn scalar(value: &Bound<'_, PyAny>) -> PyResult<ScalarValue> {
     if let Ok(dict) = value.cast_exact::<PyDict>() {
         return structure(dict);
     }
-    let plain = PLAIN.get_or_try_init(py, || {
-        PyResult::Ok(py.import("triune._values")?.getattr("plain")?.unbind())
-    })?;
+    let plain = PLAIN
+        .get_or_try_init(py, || PyResult::Ok(py.import("triune._values")?.getattr("plain")?.unbind()))?;
     let (form, value): (String, Bound<'_, PyAny>) = plain.bind(py).call1((value,))?.extract()?;
     formed(py, &form, &value)
 }
@@ -167,10 +166,8 @@ fn list_of(array: ArrayRef) -> ScalarValue {
 
 /// A numpy array: one dimension of numbers is a vector, everything else a list.
 fn vector_of(array: ArrayRef) -> ScalarValue {
-    let number = matches!(
-        array.data_type(),
-        DataType::Float16 | DataType::Float32 | DataType::Int8 | DataType::UInt8
-    );
+    let number =
+        matches!(array.data_type(), DataType::Float16 | DataType::Float32 | DataType::Int8 | DataType::UInt8);
     match i32::try_from(array.len()) {
         Ok(size) if number && size > 0 => {
             let item = Arc::new(Field::new_list_field(array.data_type().clone(), true));
@@ -192,7 +189,9 @@ fn unite(mut scalars: Vec<ScalarValue>) -> Result<ArrayRef> {
     for scalar in &scalars {
         let other = scalar.data_type();
         kind = common(&kind, &other).ok_or_else(|| {
-            Error::invalid(format!("a list holds values of types {kind} and {other}, which have none in common"))
+            Error::invalid(format!(
+                "a list holds values of types {kind} and {other}, which have none in common"
+            ))
         })?;
     }
     if kind == DataType::Null {
@@ -237,20 +236,26 @@ fn common(a: &DataType, b: &DataType) -> Option<DataType> {
                 let scale = *s.max(t);
                 let whole = (i16::from(*p) - i16::from(*s)).max(i16::from(*q) - i16::from(*t));
                 let precision = u8::try_from(whole + i16::from(scale)).ok()?;
-                if precision <= 38 { T::Decimal128(precision, scale) } else { T::Decimal256(precision.min(76), scale) }
+                if precision <= 38 {
+                    T::Decimal128(precision, scale)
+                } else {
+                    T::Decimal256(precision.min(76), scale)
+                }
             }
             (T::Decimal128(p, s), i) | (i, T::Decimal128(p, s)) if i.is_integer() => {
                 common(&T::Decimal128(*p, *s), &T::Decimal128(19, 0))?
             }
             _ => T::Float64,
         },
-        (T::Timestamp(u, z), T::Timestamp(v, y)) if z.is_some() == y.is_some() => {
-            T::Timestamp(*u.max(v), z.as_ref().map(|z| if Some(z) == y.as_ref() { Arc::clone(z) } else { "UTC".into() }))
-        }
+        (T::Timestamp(u, z), T::Timestamp(v, y)) if z.is_some() == y.is_some() => T::Timestamp(
+            *u.max(v),
+            z.as_ref().map(|z| if Some(z) == y.as_ref() { Arc::clone(z) } else { "UTC".into() }),
+        ),
         (T::List(x), T::List(y)) => {
             T::List(Arc::new(Field::new_list_field(common(x.data_type(), y.data_type())?, true)))
         }
-        (T::FixedSizeList(x, _), T::FixedSizeList(y, _)) | (T::FixedSizeList(x, _), T::List(y))
+        (T::FixedSizeList(x, _), T::FixedSizeList(y, _))
+        | (T::FixedSizeList(x, _), T::List(y))
         | (T::List(x), T::FixedSizeList(y, _)) => {
             T::List(Arc::new(Field::new_list_field(common(x.data_type(), y.data_type())?, true)))
         }

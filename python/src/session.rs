@@ -39,7 +39,12 @@ impl Database {
     /// Opens a folder, a URL or `:memory:`.
     #[new]
     #[pyo3(signature = (location, read_only=false, memory_limit=None))]
-    fn open(py: Python<'_>, location: String, read_only: bool, memory_limit: Option<usize>) -> PyResult<Self> {
+    fn open(
+        py: Python<'_>,
+        location: String,
+        read_only: bool,
+        memory_limit: Option<usize>,
+    ) -> PyResult<Self> {
         let options = DatabaseOptions { read_only, memory_limit, ..DatabaseOptions::default() };
         let at = location.clone();
         let opening = async move { triune_query::Database::open_with(Some(&at), options).await };
@@ -80,7 +85,8 @@ pub(crate) struct Session {
 impl Session {
     fn get(&self, py: Python<'_>) -> PyResult<Arc<EngineSession>> {
         let inner = self.inner.lock();
-        let session = inner.as_ref().ok_or_else(|| closed("connection")).and_then(|s| s.get().map(Arc::clone));
+        let session =
+            inner.as_ref().ok_or_else(|| closed("connection")).and_then(|s| s.get().map(Arc::clone));
         session.map_err(|e| to_python(py, e))
     }
 }
@@ -171,8 +177,7 @@ impl Session {
         };
         let schema = engine::wait(py, |_| Ok(()), planning)?
             .ok_or_else(|| to_python(py, Error::internal("types that are no query")))?;
-        let takes =
-            takes.map(|_| schema.fields().iter().skip(1).map(|f| f.data_type().clone()).collect());
+        let takes = takes.map(|_| schema.fields().iter().skip(1).map(|f| f.data_type().clone()).collect());
         let made = function::Scalar::new(name, takes, schema.field(0), is_volatile, call);
         session.register_scalar(Arc::new(ScalarUDF::new_from_impl(made))).map_err(|e| to_python(py, e))
     }

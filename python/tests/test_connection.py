@@ -184,6 +184,17 @@ def test_progress_is_told(db):
     assert told and all(len(t) == 4 for t in told)
 
 
+def test_a_bar_is_shown_and_taken_away(capsys, monkeypatch):
+    monkeypatch.setattr(triune._progress, "_AFTER", 0.05)
+    with triune.connect(progress=True) as db:
+        db.sql("SELECT sum(a.n * b.n % 7) FROM generate_series(1, 3000) a(n), generate_series(1, 3000) b(n)").fetchall()
+    shown = capsys.readouterr().err
+    assert "rows" in shown and shown.endswith("\r\x1b[K")
+    with triune.connect(progress=False) as db:
+        db.sql("SELECT sum(a.n * b.n % 7) FROM generate_series(1, 3000) a(n), generate_series(1, 3000) b(n)").fetchall()
+    assert capsys.readouterr().err == ""
+
+
 def test_pickling_is_refused(db):
     for thing in (db, db.sql("SELECT 1")):
         with pytest.raises(TypeError, match="cannot be pickled"):
