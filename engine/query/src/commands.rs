@@ -11,6 +11,7 @@ mod prepare;
 mod secret;
 mod settings;
 mod show;
+mod users;
 
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use datafusion::sql::sqlparser::ast;
 use triune_common::{Error, ErrorKind, Result};
 
 pub(crate) use create::qualified;
+pub(crate) use settings::follow as follow_settings;
 
 use crate::ddl::maintain;
 use crate::params::Params;
@@ -54,6 +56,13 @@ pub(crate) async fn run(
         Statement::Copy(copy) => Box::pin(copy::run(core, *copy, params)).await,
         Statement::CreateSecret(secret) => secret::create(core, secret).await,
         Statement::DropSecret { name, if_exists } => secret::drop(core, &name, if_exists).await,
+        Statement::CreateUser(user) => Box::pin(users::create(core, user)).await,
+        Statement::AlterUser(user) => Box::pin(users::alter(core, user)).await,
+        Statement::DropUser { name, if_exists } => users::drop_user(core, &name, if_exists).await,
+        Statement::ShowUsers => users::show_users(core),
+        Statement::CreateToken(token) => users::create_token(core, token).await,
+        Statement::DropToken { name, if_exists } => users::drop_token(core, &name, if_exists).await,
+        Statement::ShowTokens => users::show_tokens(core),
         Statement::ShowSecrets => secret::show(core),
         Statement::CreateModel(model) => Box::pin(models::create(core, model)).await,
         Statement::DropModel { name, if_exists } => models::drop(core, &name, if_exists).await,

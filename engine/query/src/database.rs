@@ -178,6 +178,11 @@ impl Database {
         self.location == IN_MEMORY
     }
 
+    /// Where time comes from.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.options.clock
+    }
+
     pub fn session(self: &Arc<Self>) -> Session {
         Session::new(Arc::clone(self))
     }

@@ -83,7 +83,7 @@ impl Writing<'_> {
     }
 
     /// An INSERT into a temporary table, which DataFusion keeps.
-    fn is_temporary_insert(&self, core: &Arc<SessionCore>) -> bool {
+    pub(crate) fn is_temporary_insert(&self, core: &Arc<SessionCore>) -> bool {
         let ast::Statement::Insert(insert) = self.statement else { return false };
         insert::table_name(insert).is_ok_and(|name| {
             crate::commands::qualified(name).is_ok_and(|(schema, name)| {
@@ -132,6 +132,58 @@ async fn apply(core: &Arc<SessionCore>, writing: Writing<'_>, params: &Params) -
         Sql::Truncate(truncate) => update::truncate(core, truncate),
         other => Err(Error::internal(format!("{other} writes no rows"))),
     }
+}
+
+/// Parameters that a statement writes into columns as they are, with these columns: a plan cannot tell their types.
+pub(crate) fn written_parameters(
+    core: &Arc<SessionCore>,
+    writing: Writing<'_>,
+) -> Result<Vec<(String, arrow::datatypes::Field)>> {
+    use ast::Statement as Sql;
+    let placeholder = |expr: &ast::Expr| match expr {
+        ast::Expr::Value(value) => match &value.value {
+            ast::Value::Placeholder(name) => Some(name.clone()),
+            _ => None,
+        },
+        _ => None,
+    };
+    if writing.is_temporary_insert(core) {
+        return Ok(vec![]);
+    }
+    let mut found = Vec::new();
+    match writing.statement {
+        Sql::Insert(insert) => {
+            let prepared = insert::prepare(core, insert)?;
+            let Some(SetExpr::Values(values)) = insert.source.as_ref().map(|s| s.body.as_ref()) else {
+                return Ok(found);
+            };
+            for row in &values.rows {
+                for (expr, place) in row.iter().zip(&prepared.places) {
+                    let column = prepared.target.def.columns.get(*place);
+                    if let (Some(name), Some(column)) = (placeholder(expr), column) {
+                        found.push((name, column.field.clone()));
+                    }
+                }
+            }
+        }
+        Sql::Update(update) => {
+            let prepared = update::prepare_update(core, update, writing.with)?;
+            for assignment in &update.assignments {
+                let ast::AssignmentTarget::ColumnName(name) = &assignment.target else { continue };
+                let column = prepared.target.def.columns.iter().find(|c| {
+                    name.0
+                        .last()
+                        .and_then(ast::ObjectNamePart::as_ident)
+                        .is_some_and(|ident| crate::parser::normalize(ident) == *c.field.name())
+                });
+                if let (Some(name), Some(column)) = (placeholder(&assignment.value), column) {
+                    found.push((name, column.field.clone()));
+                }
+            }
+        }
+        _ => {}
+    }
+    Ok(found)
 }
 
 /// The query that a writing statement runs, and what `EXPLAIN` calls it; nothing is changed.

@@ -15,6 +15,7 @@ mod models;
 mod nearest;
 mod secret;
 mod tables;
+mod users;
 
 use datafusion::sql::sqlparser::ast::{self, Ident, ObjectName, ObjectNamePart, SetExpr};
 use datafusion::sql::sqlparser::dialect::Dialect;
@@ -134,6 +135,12 @@ impl StatementParser {
             (Keyword::DROP, _) if self.word_at(1, &["INDEX"]) => self.drop_index(),
             (Keyword::ALTER, _) if self.word_at(1, &["INDEX"]) => self.alter_index(),
             (_, "REINDEX") => self.reindex(),
+            (Keyword::CREATE, _) if self.word_at(1, &["USER"]) => self.create_user(),
+            (Keyword::ALTER, _) if self.word_at(1, &["USER"]) => self.alter_user(),
+            (Keyword::DROP, _) if self.word_at(1, &["USER"]) => self.drop_user(),
+            (Keyword::SHOW, _) if self.word_at(1, &["USERS", "TOKENS"]) => Ok(self.show_users()),
+            (Keyword::CREATE, _) if self.word_at(1, &["TOKEN"]) => self.create_token(),
+            (Keyword::DROP, _) if self.word_at(1, &["TOKEN"]) => self.drop_token(),
             (Keyword::DROP, _) if self.word_at(1, &["SECRET"]) => self.drop_secret(),
             (Keyword::SHOW, _) if self.word_at(1, &["SECRETS"]) => {
                 self.inner.next_token();

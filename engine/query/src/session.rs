@@ -18,15 +18,17 @@ use futures::FutureExt;
 use parking_lot::{Mutex, RwLock};
 use triune_common::{Error, Result, boxed};
 
-pub use names::{ColumnInfo, FunctionInfo, FunctionKind, Names, TableInfo};
+pub use names::{ColumnInfo, FunctionInfo, FunctionKind, Names, Relation, TableInfo};
 
 use crate::catalog::DEFAULT_SCHEMA;
 use crate::database::Database;
+use crate::describe::{self, Described};
 use crate::dml::RulesCache;
 use crate::models::constants;
 use crate::observe::{self, Started};
 use crate::params::{self, Params};
 use crate::prepass::labels::{self, ColumnNames};
+use crate::principal::{self, Principal};
 use crate::progress::ProgressHandle;
 use crate::result::QueryResult;
 use crate::statement::Statement;
@@ -58,8 +60,10 @@ struct Parsed {
 pub(crate) struct SessionCore {
     database: Arc<Database>,
     state: RwLock<SessionState>,
-    temporary: RwLock<HashMap<String, Arc<dyn TableProvider>>>,
-    prepared: RwLock<HashMap<String, Prepared>>,
+    temporary: Arc<RwLock<HashMap<String, Arc<dyn TableProvider>>>>,
+    prepared: Arc<RwLock<HashMap<String, Prepared>>>,
+    /// On whose behalf statements run; `None` is whoever has the database in their own process.
+    principal: RwLock<Option<Principal>>,
     work: Work,
     /// The statement that was begun last, if it writes.
     started: Mutex<Weak<Started>>,
@@ -76,11 +80,21 @@ impl std::fmt::Debug for SessionCore {
 
 impl Session {
     pub(crate) fn new(database: Arc<Database>) -> Self {
+        Self::with_shared(database, Arc::default(), Arc::default(), None)
+    }
+
+    fn with_shared(
+        database: Arc<Database>,
+        temporary: Arc<RwLock<HashMap<String, Arc<dyn TableProvider>>>>,
+        prepared: Arc<RwLock<HashMap<String, Prepared>>>,
+        principal: Option<Principal>,
+    ) -> Self {
         let core = Arc::new_cyclic(|core| SessionCore {
             state: RwLock::new(build::session_state(&database, Weak::clone(core))),
             database,
-            temporary: RwLock::default(),
-            prepared: RwLock::default(),
+            temporary,
+            prepared,
+            principal: RwLock::new(principal),
             work: Work::default(),
             started: Mutex::default(),
             rules: RulesCache::default(),
@@ -91,6 +105,62 @@ impl Session {
 
     pub fn database(&self) -> &Arc<Database> {
         &self.core.database
+    }
+
+    /// A session with a transaction of its own that shares this one's temporary tables and prepared statements and
+    /// starts with its settings: for protocols in which one client has several transactions.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        let core = &self.core;
+        let fork = Self::with_shared(
+            Arc::clone(&core.database),
+            Arc::clone(&core.temporary),
+            Arc::clone(&core.prepared),
+            core.principal(),
+        );
+        let options = self.config_options();
+        fork.core.change_state(|state| {
+            *state.config_mut().options_mut() = options;
+            commands::follow_settings(state);
+        });
+        fork.core.work.set_waits(core.work.waits());
+        fork
+    }
+
+    /// Whether a `BEGIN` waits for its `COMMIT`.
+    pub fn in_transaction(&self) -> bool {
+        self.core.work.is_open()
+    }
+
+    /// On whose behalf statements run from now on: what [`Role`](crate::Role) forbids is refused.
+    pub fn set_principal(&self, principal: Principal) {
+        *self.core.principal.write() = Some(principal);
+    }
+
+    pub fn principal(&self) -> Option<Principal> {
+        self.core.principal()
+    }
+
+    /// What a statement takes and gives, found by planning it; nothing is run or changed.
+    #[boxed]
+    pub async fn describe(&self, sql: &str) -> Result<Described> {
+        describe::describe(self, &self.core, sql).await
+    }
+
+    /// Relations for which `wanted(schema, name, kind)` holds, sorted by schema and name. With `schemas` their columns
+    /// are looked up too, which opens external tables and views; one that cannot be opened has none.
+    #[boxed]
+    pub async fn relations(
+        &self,
+        wanted: &(dyn Fn(&str, &str, &str) -> bool + Send + Sync),
+        schemas: bool,
+    ) -> Vec<Relation> {
+        names::relations(&self.core, wanted, schemas).await
+    }
+
+    /// The schemas that names can be looked up in.
+    pub fn schema_names(&self) -> Vec<String> {
+        names::schema_names(&self.core)
     }
 
     /// Runs exactly one statement.
@@ -105,6 +175,7 @@ impl Session {
     #[boxed]
     pub async fn execute_with(&self, sql: &str, params: &Params) -> Result<QueryResult> {
         let statement = self.core.parse(sql, params)?;
+        principal::authorise(&self.core, &statement)?;
         if !params.is_empty() && constants::may_call(&self.core, sql) {
             let settled = constants::settle_statement(&self.core, statement.as_ref(), params).boxed();
             let (settled, left) = transaction::scoped(&self.core, settled).await?;
@@ -225,7 +296,7 @@ impl SessionCore {
     }
 
     /// Parses a statement, or remembers that it did: one with parameters will come again with others.
-    fn parse(&self, sql: &str, params: &Params) -> Result<Arc<Statement>> {
+    pub(crate) fn parse(&self, sql: &str, params: &Params) -> Result<Arc<Statement>> {
         const KEPT: usize = 64;
         const KEPT_BYTES: usize = 128 << 10;
         if params.is_empty() || sql.len() > KEPT_BYTES {
@@ -289,6 +360,10 @@ impl SessionCore {
         self.temporary.write().remove(name).is_some()
     }
 
+    pub(crate) fn principal(&self) -> Option<Principal> {
+        self.principal.read().clone()
+    }
+
     pub(crate) fn prepared(&self) -> &RwLock<HashMap<String, Prepared>> {
         &self.prepared
     }
@@ -320,7 +395,7 @@ impl SessionCore {
     }
 
     /// Plans until no `*` stands for a name that its select list has already.
-    async fn plan_named(
+    pub(crate) async fn plan_named(
         self: &Arc<Self>,
         mut statement: ast::Statement,
         mut names: ColumnNames,

@@ -4,6 +4,8 @@ use datafusion::sql::sqlparser::ast::{self, ColumnDef, ObjectName, OrderByExpr};
 use triune_common::Position;
 use triune_object_store::Redacted;
 
+use crate::principal::Role;
+
 /// One parsed statement.
 #[derive(Debug, Clone)]
 pub enum Statement {
@@ -28,6 +30,19 @@ pub enum Statement {
         if_exists: bool,
     },
     ShowModels,
+    CreateUser(CreateUser),
+    AlterUser(AlterUser),
+    DropUser {
+        name: String,
+        if_exists: bool,
+    },
+    ShowUsers,
+    CreateToken(CreateToken),
+    DropToken {
+        name: String,
+        if_exists: bool,
+    },
+    ShowTokens,
     /// `SHOW INDEXES`: the vector indexes of Lance tables.
     ShowIndexes,
     Explain(Explain),
@@ -213,4 +228,37 @@ pub struct Explain {
     pub recall: bool,
     pub format: Option<String>,
     pub statement: Box<Statement>,
+}
+
+/// `CREATE USER [IF NOT EXISTS] name [PASSWORD '…'] [ROLE admin | writer | reader]`.
+#[derive(Debug, Clone)]
+pub struct CreateUser {
+    pub name: String,
+    pub password: Option<Redacted<String>>,
+    pub role: Option<Role>,
+    pub if_not_exists: bool,
+}
+
+/// `ALTER USER name [PASSWORD '…'] [ROLE …]`.
+#[derive(Debug, Clone)]
+pub struct AlterUser {
+    pub name: String,
+    pub password: Option<Redacted<String>>,
+    pub role: Option<Role>,
+}
+
+/// `CREATE TOKEN name [FOR user] [EXPIRES IN '30 days' | EXPIRES AT '2027-01-01T00:00:00Z']`.
+#[derive(Debug, Clone)]
+pub struct CreateToken {
+    pub name: String,
+    /// `None`: whoever runs the statement.
+    pub user: Option<String>,
+    pub expires: Option<Expires>,
+}
+
+/// When a token ends.
+#[derive(Debug, Clone)]
+pub enum Expires {
+    In(std::time::Duration),
+    At(chrono::DateTime<chrono::Utc>),
 }

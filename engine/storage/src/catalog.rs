@@ -19,8 +19,10 @@ pub use object::ObjectCatalogStore;
 
 use crate::table::TableDef;
 
-/// The format that this build writes; a newer one is refused rather than misread. Format 1 had no tables.
-pub const FORMAT: u32 = 2;
+/// The newest format that this build reads and writes; a newer one is refused rather than misread. Format 1 had no
+/// tables, format 2 no users: it is still written where there are none.
+pub const FORMAT: u32 = 3;
+const FORMAT_WITHOUT_USERS: u32 = 2;
 
 /// The name of the catalog document inside a database.
 pub const DOCUMENT: &str = "catalog.json";
@@ -43,6 +45,12 @@ pub struct Catalog {
     /// Embedding models by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub models: BTreeMap<String, ModelEntry>,
+    /// Who may log in to a server of this database, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub users: BTreeMap<String, UserEntry>,
+    /// Tokens that stand for a user's password, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tokens: BTreeMap<String, TokenEntry>,
     /// Of the writer that published it, on object stores: see [`crate::place`].
     #[serde(default, skip_serializing_if = "is_zero")]
     pub epoch: u64,
@@ -133,6 +141,42 @@ pub struct ModelEntry {
     pub created_at: DateTime<Utc>,
 }
 
+/// A user: what a password is checked against, never the password.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UserEntry {
+    /// An argon2 hash with its salt and its cost (PHC string); `None` for a user of tokens only.
+    pub password: Option<String>,
+    /// `admin`, `writer`, `reader`.
+    pub role: String,
+    pub created_at: DateTime<Utc>,
+}
+
+/// A token: what it is checked against, never the token.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenEntry {
+    pub user: String,
+    /// The part of the token that finds it.
+    pub id: String,
+    /// A hash of the part that proves it; hexadecimal.
+    pub hash: String,
+    pub created_at: DateTime<Utc>,
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
+impl Debug for UserEntry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("UserEntry").field("role", &self.role).finish_non_exhaustive()
+    }
+}
+
+impl Debug for TokenEntry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TokenEntry").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
 impl Catalog {
     /// The catalog of a new database.
     pub fn empty() -> Self {
@@ -143,6 +187,12 @@ impl Catalog {
             schemas,
             secrets: BTreeMap::new(),
             models: BTreeMap::new(),
+            format: FORMAT_WITHOUT_USERS,
+            version: 0,
+            schemas,
+            secrets: BTreeMap::new(),
+            users: BTreeMap::new(),
+            tokens: BTreeMap::new(),
             epoch: 0,
         }
     }
@@ -208,7 +258,10 @@ pub async fn change(
     for _ in 0..PUBLISH_ATTEMPTS {
         let mut next = store.load().await?;
         edit(&mut next)?;
-        next.format = FORMAT;
+        next.format = match next.users.is_empty() && next.tokens.is_empty() {
+            true => FORMAT_WITHOUT_USERS,
+            false => FORMAT,
+        };
         next.version += 1;
         if store.publish(&next).await? {
             return Ok(next);

@@ -59,6 +59,9 @@ pub(super) async fn resolve(
         return open_entry(session, plain, entry, &version).await.map(Some);
     }
     if schema == DEFAULT_SCHEMA {
+        if is_lance(plain) || looks_like_path(plain) {
+            crate::principal::may_name_files(session, plain)?;
+        }
         return open_path(session, plain, &version).await;
     }
     Ok(None)

@@ -100,7 +100,7 @@ pub(super) fn reset(core: &Arc<SessionCore>, name: Option<&str>) -> Result<Query
     Ok(QueryResult::command("RESET", None))
 }
 
-fn follow(state: &mut SessionState) {
+pub(crate) fn follow(state: &mut SessionState) {
     let options = state.config_options().as_ref().clone();
     build::follow_settings(state, &options);
 }

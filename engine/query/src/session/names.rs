@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
+use datafusion::catalog::information_schema::INFORMATION_SCHEMA;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::Signature;
 
@@ -49,6 +51,19 @@ pub struct ColumnInfo {
     /// The most characters that a `VARCHAR(n)` takes.
     pub longest: Option<u64>,
     pub comment: Option<String>,
+}
+
+/// A relation as a driver's catalog lists it.
+#[derive(Debug, Clone)]
+pub struct Relation {
+    pub schema: String,
+    pub name: String,
+    /// `table`, `external table`, `view`, `temporary table` or `system table`.
+    pub kind: &'static str,
+    /// `None` where it was not asked for.
+    pub columns: Option<SchemaRef>,
+    /// Empty where there is none.
+    pub primary_key: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -119,6 +134,53 @@ pub(crate) async fn of_session(core: &Arc<SessionCore>) -> Names {
     }
     tables.sort_by(|a, b| (&a.schema, &a.name).cmp(&(&b.schema, &b.name)));
     Names { tables }
+}
+
+pub(super) fn schema_names(core: &Arc<SessionCore>) -> Vec<String> {
+    let catalog = core.state().catalog_list().catalog(crate::CATALOG);
+    let mut names = catalog.map(|c| c.schema_names()).unwrap_or_default();
+    names.push(INFORMATION_SCHEMA.to_owned());
+    names.sort();
+    names.dedup();
+    names
+}
+
+pub(super) async fn relations(
+    core: &Arc<SessionCore>,
+    wanted: &(dyn Fn(&str, &str, &str) -> bool + Send + Sync),
+    with_columns: bool,
+) -> Vec<Relation> {
+    let database = core.database().catalog();
+    let Some(catalog) = core.state().catalog_list().catalog(crate::CATALOG) else { return vec![] };
+    let mut found = Vec::new();
+    for schema in catalog.schema_names() {
+        let Some(provider) = catalog.schema(&schema) else { continue };
+        for name in provider.table_names() {
+            let entry = database.relation(&schema, &name);
+            let kind = match entry {
+                _ if schema == DEFAULT_SCHEMA && core.temporary(&name).is_some() => "temporary table",
+                Some(entry) => entry.kind.label(),
+                None => "system table",
+            };
+            if !wanted(&schema, &name, kind) {
+                continue;
+            }
+            let def = entry.and_then(|e| e.table.as_ref()).filter(|_| kind == "table");
+            let columns = match def {
+                _ if !with_columns => None,
+                Some(def) => Some(def.schema()),
+                // One that cannot be opened must not hide the others.
+                None => match provider.table(&name).await {
+                    Ok(Some(table)) => Some(table.schema()),
+                    _ => Some(Arc::new(arrow::datatypes::Schema::empty())),
+                },
+            };
+            let primary_key = def.map(|d| d.primary_key.clone()).unwrap_or_default();
+            found.push(Relation { schema: schema.clone(), name, kind, columns, primary_key });
+        }
+    }
+    found.sort_by(|a, b| (&a.schema, &a.name).cmp(&(&b.schema, &b.name)));
+    found
 }
 
 /// A table of the database; nothing has to be opened for it.

@@ -115,6 +115,6 @@ fn the_format_without_tables_is_still_read() {
     let catalog = Catalog::from_json(old.as_bytes(), "test").unwrap();
     assert_eq!((catalog.version, catalog.tables().count()), (3, 0));
     assert_eq!(catalog.relation("public", "v").unwrap().kind, RelationKind::View);
-    let newer = r#"{"format":3,"version":1,"schemas":{}}"#;
+    let newer = r#"{"format":4,"version":1,"schemas":{}}"#;
     assert_eq!(Catalog::from_json(newer.as_bytes(), "test").unwrap_err().kind(), ErrorKind::Unsupported);
 }
