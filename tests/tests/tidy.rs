@@ -9,7 +9,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Crates from the ground up: a crate may depend on those before it only.
-const LAYERS: [&[&str]; 9] = [
+const LAYERS: [&[&str]; 11] = [
     &["triune-common"],
     &["triune-vector", "triune-timeseries"],
     &["triune-object-store", "triune-embed"],
@@ -17,6 +17,7 @@ const LAYERS: [&[&str]; 9] = [
     &["triune-storage"],
     &["triune-search"],
     &["triune-query"],
+    &["triune-server"],
     &["triune-cli", "triune-python"],
     &["triune-benches", "triune-tests"],
 ];

@@ -15,6 +15,7 @@ Examples:
   triune shop -f load.sql                       the statements of a file
   echo 'SELECT 1' | triune --format csv         the statements of the standard input
   triune shop -c 'FROM orders' -o orders.parquet   a result as a file; its name decides the format
+  triune serve shop --listen 127.0.0.1:50051    the database for drivers and BI tools (Arrow Flight SQL)
   triune demo                                   vectors, metadata and time series in one plan, on real data
 
 Results are written as box tables, on a terminal and on a pipe alike, with the first and the last 20 rows of a
@@ -44,6 +45,8 @@ pub struct Cli {
 pub enum Command {
     /// Make a database of packages and their downloads in a folder and ask it five questions
     Demo(crate::demo::DemoOptions),
+    /// Serve a database to other programs: Arrow Flight SQL
+    Serve(crate::serve::ServeOptions),
 }
 
 /// The options of the shell.

@@ -27,6 +27,7 @@ pub mod lex;
 pub mod output;
 pub mod progress;
 pub mod script;
+pub mod serve;
 pub mod shell;
 pub mod stdin;
 
@@ -73,6 +74,13 @@ pub fn run(cli: Cli) -> u8 {
     let status = shell.block_on(async move {
         match cli.command {
             Some(Command::Demo(options)) => match on_engine(&handle, Box::pin(demo::run(options))).await {
+                Ok(()) => 0,
+                Err(e) => {
+                    say_error(&e);
+                    FAILED
+                }
+            },
+            Some(Command::Serve(options)) => match on_engine(&handle, Box::pin(serve::run(options))).await {
                 Ok(()) => 0,
                 Err(e) => {
                     say_error(&e);

@@ -104,6 +104,7 @@ fn needed(core: &Arc<SessionCore>, principal: &Principal, statement: &Statement)
         Statement::Describe(_)
         | Statement::Summarize(_)
         | Statement::ShowIndexes
+        | Statement::ShowModels
         | Statement::Reset(_)
         | Statement::Refresh
         | Statement::Abort => Role::Reader,
@@ -133,6 +134,8 @@ fn needed(core: &Arc<SessionCore>, principal: &Principal, statement: &Statement)
         | Statement::CreateSecret(_)
         | Statement::DropSecret { .. }
         | Statement::ShowSecrets
+        | Statement::CreateModel(_)
+        | Statement::DropModel { .. }
         | Statement::CreateUser(_)
         | Statement::AlterUser(_)
         | Statement::DropUser { .. }

@@ -1,0 +1,19 @@
+//! `triune serve` as its clients see it: a process of its own, on loopback, and drivers that know nothing of us.
+//!
+//! ```text
+//! protocol.rs  statements, parameters, transactions, ingest      lists.rs    catalogs, tables, keys, what the server can do
+//! running.rs   cancel, time limits, lost and slow clients        auth.rs     users, roles, tokens, TLS
+//! life.rs      idle sessions, stops, killed processes            drivers.rs  ADBC, pyarrow, SQLAlchemy (Python)
+//! nonsense.rs  broken messages, wrong tickets, huge headers
+//! ```
+
+#![expect(clippy::expect_used, clippy::panic, reason = "a helper that fails fails its test")]
+
+mod auth;
+mod drivers;
+mod life;
+mod lists;
+mod nonsense;
+mod protocol;
+mod running;
+mod served;
