@@ -60,16 +60,17 @@ async fn look(
                 let plan = dml::plan(core, writing, None).await?.1;
                 let columns = match returning(&sql_tree) {
                     // What cannot be planned so is found by running it.
-                    Some(query) => {
-                        query_schema(core, query).await.map(|d| d.columns).unwrap_or_else(|_| no_fields())
-                    }
+                    Some(query) => Box::pin(query_schema(core, query))
+                        .await
+                        .map(|d| d.columns)
+                        .unwrap_or_else(|_| no_fields()),
                     None => no_fields(),
                 };
                 let parameters = parameters(&plan, &dml::written_parameters(core, writing)?)?;
                 return Ok(Described { kind: StatementKind::Write, parameters, columns });
             }
             match sql_tree.as_ref() {
-                ast::Statement::Query(_) => query_schema(core, *sql_tree).await,
+                ast::Statement::Query(_) => Box::pin(query_schema(core, *sql_tree)).await,
                 ast::Statement::ShowTables { .. }
                 | ast::Statement::ShowVariable { .. }
                 | ast::Statement::ShowColumns { .. }
@@ -137,7 +138,7 @@ fn parameters(plan: &LogicalPlan, written: &[(String, Field)]) -> Result<SchemaR
     let field = |name: &str| {
         let known = wanted.get(name).and_then(Option::as_ref).filter(|f| *f.data_type() != DataType::Null);
         let column = written.iter().find(|(n, _)| n == name).map(|(_, f)| f);
-        match column.or(known.map(Arc::as_ref)) {
+        match column.or_else(|| known.map(Arc::as_ref)) {
             Some(f) => f.clone().with_name(name).with_nullable(true),
             None => Field::new(name, DataType::Utf8, true),
         }

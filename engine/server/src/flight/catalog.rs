@@ -83,6 +83,9 @@ pub(super) fn primary_keys_schema() -> SchemaRef {
     ]))
 }
 
+/// Schema, table, column, place in the key from 1.
+type KeyColumn = (String, String, String, i32);
+
 pub(super) async fn primary_keys(query: &CommandGetPrimaryKeys, session: &Session) -> Result<RecordBatch> {
     let here = query.catalog.as_deref().is_none_or(|c| c == CATALOG);
     let wanted = |schema: &str, name: &str, kind: &str| {
@@ -90,14 +93,14 @@ pub(super) async fn primary_keys(query: &CommandGetPrimaryKeys, session: &Sessio
             && name == query.table
             && query.db_schema.as_deref().is_none_or(|s| s.is_empty() || s == schema)
     };
-    let mut rows: Vec<(String, String, String, i32)> = Vec::new();
+    let mut rows: Vec<KeyColumn> = Vec::new();
     for relation in session.relations(&wanted, false).await {
         for (i, column) in relation.primary_key.iter().enumerate() {
             let place = i32::try_from(i + 1).unwrap_or(i32::MAX);
             rows.push((relation.schema.clone(), relation.name.clone(), column.clone(), place));
         }
     }
-    let texts = |of: &dyn Fn(&(String, String, String, i32)) -> String| -> ArrayRef {
+    let texts = |of: &dyn Fn(&KeyColumn) -> String| -> ArrayRef {
         Arc::new(StringArray::from_iter_values(rows.iter().map(of)))
     };
     let columns = vec![
