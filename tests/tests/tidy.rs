@@ -9,7 +9,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Crates from the ground up: a crate may depend on those before it only.
-const LAYERS: [&[&str]; 11] = [
+const LAYERS: [&[&str]; 10] = [
     &["triune-common"],
     &["triune-vector", "triune-timeseries"],
     &["triune-object-store", "triune-embed"],

@@ -182,15 +182,11 @@ impl Catalog {
     pub fn empty() -> Self {
         let schemas = BTreeMap::from([("public".to_owned(), SchemaEntry::default())]);
         Self {
-            format: FORMAT,
-            version: 0,
-            schemas,
-            secrets: BTreeMap::new(),
-            models: BTreeMap::new(),
             format: FORMAT_WITHOUT_USERS,
             version: 0,
             schemas,
             secrets: BTreeMap::new(),
+            models: BTreeMap::new(),
             users: BTreeMap::new(),
             tokens: BTreeMap::new(),
             epoch: 0,

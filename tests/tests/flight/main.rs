@@ -7,7 +7,14 @@
 //! nonsense.rs  broken messages, wrong tickets, huge headers
 //! ```
 
-#![expect(clippy::expect_used, clippy::panic, reason = "a helper that fails fails its test")]
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::zombie_processes,
+    reason = "a helper that fails fails its test; clients measure how long they waited"
+)]
 
 mod auth;
 mod drivers;

@@ -195,28 +195,28 @@ mod tests {
         ])
     }
 
-    fn asked(filter: Expr, kind: Kind) -> Vec<String> {
-        let probe = Probe::of(&filter, &schema());
+    fn asked(filter: &Expr, kind: Kind) -> Vec<String> {
+        let probe = Probe::of(filter, &schema());
         probe.map_or_else(Vec::new, |p| p.queries(kind).iter().map(|q| q.format(&p.column)).collect())
     }
 
     #[test]
     fn indexes_are_asked_what_they_know() {
         let like = col("t").like(lit("%solar_panel%x%"));
-        assert_eq!(asked(like.clone(), Kind::Letters).len(), 2);
-        assert!(asked(like.clone(), Kind::Rows).is_empty() && asked(like, Kind::Zones).is_empty());
-        assert_eq!(asked(col("t").like(lit("sol%")), Kind::Rows).len(), 1);
-        assert_eq!(asked(col("t").like(lit("sol%")), Kind::Zones).len(), 1);
-        assert!(asked(col("t").like(lit("so%")), Kind::Letters).is_empty());
-        assert_eq!(asked(col("t").eq(lit("solar")), Kind::Letters).len(), 1);
-        assert!(asked(col("t").not_eq(lit("solar")), Kind::Letters).is_empty());
-        assert!(asked(col("t").gt(lit("solar")), Kind::Letters).is_empty());
-        assert_eq!(asked(col("n").eq(lit(3)), Kind::Bloom).len(), 1);
-        assert!(asked(col("n").gt(lit(3)), Kind::Bloom).is_empty());
-        assert_eq!(asked(col("n").gt(lit(3)), Kind::Zones).len(), 1);
-        assert!(asked(col("f").gt(lit(3.0)), Kind::Zones).is_empty());
-        assert_eq!(asked(col("f").eq(lit(3.0)), Kind::Zones).len(), 1);
-        assert!(asked(col("n").eq(lit(3_i64)), Kind::Rows).is_empty(), "a constant of another type");
+        assert_eq!(asked(&like, Kind::Letters).len(), 2);
+        assert!(asked(&like, Kind::Rows).is_empty() && asked(&like, Kind::Zones).is_empty());
+        assert_eq!(asked(&col("t").like(lit("sol%")), Kind::Rows).len(), 1);
+        assert_eq!(asked(&col("t").like(lit("sol%")), Kind::Zones).len(), 1);
+        assert!(asked(&col("t").like(lit("so%")), Kind::Letters).is_empty());
+        assert_eq!(asked(&col("t").eq(lit("solar")), Kind::Letters).len(), 1);
+        assert!(asked(&col("t").not_eq(lit("solar")), Kind::Letters).is_empty());
+        assert!(asked(&col("t").gt(lit("solar")), Kind::Letters).is_empty());
+        assert_eq!(asked(&col("n").eq(lit(3)), Kind::Bloom).len(), 1);
+        assert!(asked(&col("n").gt(lit(3)), Kind::Bloom).is_empty());
+        assert_eq!(asked(&col("n").gt(lit(3)), Kind::Zones).len(), 1);
+        assert!(asked(&col("f").gt(lit(3.0)), Kind::Zones).is_empty());
+        assert_eq!(asked(&col("f").eq(lit(3.0)), Kind::Zones).len(), 1);
+        assert!(asked(&col("n").eq(lit(3_i64)), Kind::Rows).is_empty(), "a constant of another type");
     }
 
     #[test]
