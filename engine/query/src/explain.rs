@@ -71,7 +71,9 @@ fn collect(
     lines: &mut Vec<Line>,
 ) {
     // They stand above every join and say nothing of it.
-    if let (false, "CooperativeExec", [input]) = (verbose, plan.name(), plan.children().as_slice()) {
+    if let (false, "CooperativeExec" | "FilterBarrierExec", [input]) =
+        (verbose, plan.name(), plan.children().as_slice())
+    {
         return collect(input, first, below, verbose, analyzed, lines);
     }
     let text = Plain(plan.as_ref(), verbose).to_string();

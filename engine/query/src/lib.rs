@@ -46,6 +46,7 @@ mod principal;
 mod progress;
 mod result;
 mod rules;
+mod same_names;
 mod session;
 mod split;
 mod statement;

@@ -40,7 +40,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::analyzer::AnalyzerRule;
 
-pub(crate) use keeps_nulls::KeepsNulls;
+pub(crate) use keeps_nulls::{FilterBarrierExec, KeepsNulls};
 
 /// The rule; it must run after type coercion.
 #[derive(Debug, Default)]

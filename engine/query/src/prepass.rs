@@ -12,8 +12,10 @@
 //! | `snippet(body, 'words', open => '[')` | the same call with one argument for all that have names |
 //! | `FROM t TABLESAMPLE BERNOULLI (10)` | `FROM (SELECT * FROM t WHERE random() < 0.1) AS t` |
 //! | `(SELECT a + 1)` in an expression | `(a + 1)` ([`subqueries`]) |
+//! | `x SIMILAR TO 'a%'` | `x SIMILAR TO '^(?s:a.*)$'`, which DataFusion takes for a regular expression ([`similar`]) |
 //! | `FETCH FIRST 3 ROWS ONLY` | `LIMIT 3` |
 //! | `FROM t` | `SELECT * FROM t` |
+//! | `a FULL JOIN b USING (k)` | `a FULL JOIN b ON a.k = b.k`, `k` is `coalesce(a.k, b.k)` ([`merged`]) |
 //! | `SELECT a <-> b, a, a` | the same, each column under a name of its own ([`labels`]) |
 //! | clauses that DataFusion would silently drop | an error that names them ([`refuse`]) |
 
@@ -21,8 +23,10 @@ mod casts;
 mod forms;
 mod information;
 pub(crate) mod labels;
+mod merged;
 mod refuse;
 mod sample;
+mod similar;
 mod subqueries;
 pub(crate) mod versions;
 
@@ -84,6 +88,7 @@ impl VisitorMut for Prepass<'_> {
                 .iter_mut()
                 .try_for_each(triune_search::desugar_nearest)
                 .and_then(|()| refuse::select(select))
+                .and_then(|()| merged::rewrite(select))
                 .map(|()| drop(self.names.rewrite(select, false))),
         )
     }
@@ -130,7 +135,8 @@ impl VisitorMut for Prepass<'_> {
                 .leave(expr)
                 .and_then(|()| refuse::expr(expr))
                 .and_then(|()| forms::rewrite(expr))
-                .and_then(|()| casts::rewrite(expr)),
+                .and_then(|()| casts::rewrite(expr))
+                .and_then(|()| similar::rewrite(expr)),
         )
     }
 }

@@ -11,6 +11,7 @@
 //! | optimizer | `OrderByDistanceRule`, `KeyJoinSearchRule`, `NarrowSearchRule` | last | columns have been pruned by then |
 //! | physical | `OrderAboveSubqueries` | first | sorts that no operator asks for are removed soon after |
 //! | physical | `FuseSearchFilterRule`, `LateColumnsRule` | after DataFusion's | filters have found their places; order and partitions stay |
+//! | physical | `SameNames` | before each push-down of filters | they go by names of columns |
 //! | physical | `KeepsNulls` | before the last push-down of filters | it stops those that joins send down |
 //! | physical | `JoinsGiveWay` | last | rules know a join by what stands above it |
 //! | planner | `VectorSearchPlanner` | before the defaults | turns the search node into operators |
@@ -36,6 +37,7 @@ use crate::ddl::uuids::UuidTexts;
 use crate::membership::{KeepsNulls, Membership};
 use crate::models::below::EmbedBelow;
 use crate::output_order::OrderAboveSubqueries;
+use crate::same_names::SameNames;
 use crate::yielding::JoinsGiveWay;
 
 pub(crate) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
@@ -57,8 +59,12 @@ pub(crate) fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
 pub(crate) fn physical_optimizer_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = PhysicalOptimizer::new().rules;
     rules.insert(0, Arc::new(OrderAboveSubqueries::default()));
-    let last = rules.iter().rposition(|r| r.name().starts_with("FilterPushdown")).unwrap_or(rules.len());
-    rules.insert(last, Arc::new(KeepsNulls::default()));
+    let pushes = |r: &Arc<dyn PhysicalOptimizerRule + Send + Sync>| r.name().starts_with("FilterPushdown");
+    let first = rules.iter().position(pushes).unwrap_or(rules.len());
+    rules.insert(first, Arc::new(SameNames::default()));
+    let last = rules.iter().rposition(pushes).unwrap_or(rules.len());
+    rules.insert(last, Arc::new(SameNames::default()));
+    rules.insert(last + 1, Arc::new(KeepsNulls::default()));
     rules.extend(triune_search::physical_optimizer_rules());
     rules.push(Arc::new(JoinsGiveWay::default()));
     rules

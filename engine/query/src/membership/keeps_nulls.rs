@@ -3,15 +3,18 @@
 //! ```text
 //!  HashJoinExec: join_type=LeftAnti, on=[(v, w)]        none of its rows, if a w is NULL
 //!  ├─ …
-//!  └─ KeepNullsExec                                     stops `w >= 1 AND w <= 3`, which no NULL passes
+//!  └─ FilterBarrierExec                                     stops `w >= 1 AND w <= 3`, which no NULL passes
 //!     └─ HotScanExec: …
 //! ```
+//!
+//! DataFusion 54 sends the range of the left keys down to the right side of joins by `IS NOT DISTINCT FROM` as well,
+//! INTERSECT and EXCEPT among them, and loses the rows whose keys are NULL on both sides.
 
 use std::fmt;
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Result, Statistics};
+use datafusion::common::{NullEquality, Result, Statistics};
 use datafusion::config::ConfigOptions;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
@@ -30,11 +33,14 @@ impl PhysicalOptimizerRule for KeepsNulls {
 
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
         let done = plan.transform_up(|node| {
-            let aware = node.downcast_ref::<HashJoinExec>().is_some_and(|join| join.null_aware);
+            // `IS NOT DISTINCT FROM`, INTERSECT and EXCEPT join NULLs with NULLs.
+            let aware = node
+                .downcast_ref::<HashJoinExec>()
+                .is_some_and(|join| join.null_aware || join.null_equality() == NullEquality::NullEqualsNull);
             let children: Vec<_> = node.children().into_iter().map(Arc::clone).collect();
             match children.as_slice() {
-                [left, right] if aware && right.downcast_ref::<KeepNullsExec>().is_none() => {
-                    let right = Arc::new(KeepNullsExec { input: Arc::clone(right) });
+                [left, right] if aware && right.downcast_ref::<FilterBarrierExec>().is_none() => {
+                    let right = Arc::new(FilterBarrierExec { input: Arc::clone(right) });
                     Ok(Transformed::yes(node.with_new_children(vec![Arc::clone(left), right])?))
                 }
                 _ => Ok(Transformed::no(node)),
@@ -48,21 +54,21 @@ impl PhysicalOptimizerRule for KeepsNulls {
     }
 }
 
-/// Its input's rows.
+/// Its input's rows; conditions that are sent down stay above it.
 #[derive(Debug)]
-struct KeepNullsExec {
-    input: Arc<dyn ExecutionPlan>,
+pub(crate) struct FilterBarrierExec {
+    pub(crate) input: Arc<dyn ExecutionPlan>,
 }
 
-impl DisplayAs for KeepNullsExec {
+impl DisplayAs for FilterBarrierExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "KeepNullsExec")
+        write!(f, "FilterBarrierExec")
     }
 }
 
-impl ExecutionPlan for KeepNullsExec {
+impl ExecutionPlan for FilterBarrierExec {
     fn name(&self) -> &str {
-        "KeepNullsExec"
+        "FilterBarrierExec"
     }
 
     fn properties(&self) -> &Arc<PlanProperties> {
@@ -87,7 +93,7 @@ impl ExecutionPlan for KeepNullsExec {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         match (children.pop(), children.is_empty()) {
             (Some(input), true) => Ok(Arc::new(Self { input })),
-            _ => Err(Error::internal("KeepNullsExec has one input").into()),
+            _ => Err(Error::internal("FilterBarrierExec has one input").into()),
         }
     }
 
