@@ -50,16 +50,15 @@ impl VectorIndexInfo {
     /// candidates are needed.
     pub fn default_refine_factor(&self, k: usize) -> u32 {
         // The order of approximate distances says little about the first few rows.
-        const LEAST: usize = 50;
-        let usual = match self.compression {
+        let (usual, least) = match self.compression {
             Compression::Flat => return 1,
-            Compression::Scalar => 2,
-            Compression::Product => 10,
-            Compression::Rabit { bits } if bits >= 4 => 2,
-            Compression::Rabit { bits } if bits >= 2 => 5,
-            Compression::Rabit { .. } => 10,
+            Compression::Product => (10, 150_usize),
+            Compression::Scalar => (2, 50),
+            Compression::Rabit { bits } if bits >= 4 => (2, 50),
+            Compression::Rabit { bits } if bits >= 2 => (5, 50),
+            Compression::Rabit { .. } => (10, 50),
         };
-        usual.max(u32::try_from(LEAST.div_ceil(k.max(1))).unwrap_or(usual))
+        usual.max(u32::try_from(least.div_ceil(k.max(1))).unwrap_or(usual))
     }
 }
 

@@ -25,7 +25,7 @@
 //! index of the table is used (see [`crate::settings`]); then the rows are the nearest that the index finds,
 //! and where it cannot fill k rows that have a distance, every row is compared.
 //!
-//! A bound of the same distance in the `WHERE` is applied to the rows found ([`range`]).
+//! A bound of the same distance in the `WHERE` is applied to the rows found (`range`).
 //!
 //! *Fires* when the sort has a fetch and one key, ascending with NULLs last, that is a distance function
 //! of ours between a column and a query of the same type without columns. *Does not fire* with further

@@ -1,4 +1,4 @@
-//! Outer joins by `USING`: the column that both sides give is one.
+//! Joins by `USING`: the column that both sides give is one.
 //!
 //! ```sql
 //! SELECT * FROM a FULL JOIN b USING (k) WHERE k > 1
@@ -8,11 +8,11 @@
 //! ```
 //!
 //! The column is that of the left side, of a right join that of the right side, of a full join the one that is not
-//! NULL. DataFusion 54 takes the one whose table comes first in the alphabet. Inner joins are left to it: both
-//! columns are the same there.
+//! NULL; `*` gives it first. DataFusion 54 takes the one whose table comes first in the alphabet, and in its place.
 //!
 //! Limits: tables need names; a column that several tables before the join may have, and outer joins by `NATURAL`,
-//! are refused where the answer depends on them. `ORDER BY k` works where `k` is selected.
+//! are refused where the answer depends on them: inner joins of that kind are left to DataFusion, whose columns are the
+//! right ones in another order. `ORDER BY k` works where `k` is selected.
 
 use std::ops::ControlFlow;
 
@@ -29,7 +29,13 @@ use crate::visit::{Stop, walk_mut};
 
 /// Rewrites a SELECT whose FROM has such joins.
 pub(super) fn rewrite(select: &mut Select) -> Result<()> {
-    if !select.from.iter().any(|from| from.joins.iter().any(|j| is_outer(&j.join_operator))) {
+    let any_join = |is: fn(&JoinOperator) -> bool| {
+        select.from.iter().any(|f| f.joins.iter().any(|j| is(&j.join_operator)))
+    };
+    let has_outer = any_join(is_outer);
+    let has_options =
+        |i: &SelectItem| matches!(i, SelectItem::Wildcard(o) if *o != WildcardAdditionalOptions::default());
+    if !has_outer && (!any_join(is_using) || select.projection.iter().any(has_options)) {
         return Ok(());
     }
     let mut merged: Vec<(Ident, Expr)> = Vec::new();
@@ -91,6 +97,10 @@ fn constraint(operator: &JoinOperator) -> Option<&JoinConstraint> {
     }
 }
 
+fn is_using(operator: &JoinOperator) -> bool {
+    matches!(constraint(operator), Some(JoinConstraint::Using(_)))
+}
+
 fn is_outer(operator: &JoinOperator) -> bool {
     let inner = matches!(operator, JoinOperator::Join(_) | JoinOperator::Inner(_));
     !inner && matches!(constraint(operator), Some(JoinConstraint::Using(_) | JoinConstraint::Natural))
@@ -105,7 +115,9 @@ fn merge(
 ) -> Result<bool> {
     let left = |o: &JoinOperator| matches!(o, JoinOperator::Left(_) | JoinOperator::LeftOuter(_));
     // DataFusion is right about these: names stand for the left side.
-    let harmless = !star && from.joins.iter().all(|j| left(&j.join_operator) || !is_outer(&j.join_operator));
+    let inner = from.joins.iter().all(|j| !is_outer(&j.join_operator));
+    let lefts = from.joins.iter().all(|j| left(&j.join_operator) || !is_outer(&j.join_operator));
+    let harmless = inner || (!star && lefts);
     let plan = plan(from);
     let (operators, names, known) = match plan {
         Ok(plan) => plan,

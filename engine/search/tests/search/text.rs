@@ -56,7 +56,9 @@ fn oracle(rows: &[Row], clauses: &[(u8, Vec<usize>)], columns: usize, least: i64
         let mut best = 0f64;
         for (column, text) in texts.iter().enumerate() {
             let Some(text) = text else { continue };
-            let corpus: Vec<Vec<usize>> = rows.iter().filter_map(|r| of(r)[column].clone()).collect();
+            // A text without a word is no text of the corpus.
+            let corpus: Vec<Vec<usize>> =
+                rows.iter().filter_map(|r| of(r)[column].clone()).filter(|t| !t.is_empty()).collect();
             let n = corpus.len() as f64;
             let mean = corpus.iter().map(Vec::len).sum::<usize>() as f64 / n;
             let mut distinct: Vec<&(u8, Vec<usize>)> = Vec::new();
