@@ -8,8 +8,18 @@ use datafusion::common::runtime::SpawnedTask;
 use triune_tests::slt::run_topic;
 
 /// A topic is a folder of `cases`; a folder without a test here fails `every_topic_is_run`.
-const TOPICS: [&str; 9] =
-    ["catalog", "errors", "indexes", "search", "sources", "sql", "tables", "timeseries", "vector"];
+const TOPICS: [&str; 10] = [
+    "catalog",
+    "errors",
+    "functions",
+    "indexes",
+    "search",
+    "sources",
+    "sql",
+    "tables",
+    "timeseries",
+    "vector",
+];
 
 /// Planning and parsing recurse; the shell gives its threads as much.
 fn run(topic: &'static str) {
@@ -32,6 +42,11 @@ fn catalog() {
 #[test]
 fn errors() {
     run("errors");
+}
+
+#[test]
+fn functions() {
+    run("functions");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use serde_json::Value;
 const LAYERS: [&[&str]; 10] = [
     &["triune-common"],
     &["triune-vector", "triune-timeseries"],
-    &["triune-object-store", "triune-embed"],
+    &["triune-object-store", "triune-embed", "triune-standard"],
     &["triune-files", "triune-lance"],
     &["triune-storage"],
     &["triune-search"],

@@ -13,6 +13,7 @@
 //! | `FROM t TABLESAMPLE BERNOULLI (10)` | `FROM (SELECT * FROM t WHERE random() < 0.1) AS t` |
 //! | `(SELECT a + 1)` in an expression | `(a + 1)` ([`subqueries`]) |
 //! | `x SIMILAR TO 'a%'` | `x SIMILAR TO '^(?s:a.*)$'`, which DataFusion takes for a regular expression ([`similar`]) |
+//! | `t AT TIME ZONE z`, `arg_max(a, b)`, `year(t)` … | `timezone(z, t)`, `last(a, b) IGNORE NULLS`, `date_part('year', t)` … ([`triune_standard::macros`]) |
 //! | `FETCH FIRST 3 ROWS ONLY` | `LIMIT 3` |
 //! | `FROM t` | `SELECT * FROM t` |
 //! | `a FULL JOIN b USING (k)` | `a FULL JOIN b ON a.k = b.k`, `k` is `coalesce(a.k, b.k)` ([`merged`]) |
@@ -136,7 +137,8 @@ impl VisitorMut for Prepass<'_> {
                 .and_then(|()| refuse::expr(expr))
                 .and_then(|()| forms::rewrite(expr))
                 .and_then(|()| casts::rewrite(expr))
-                .and_then(|()| similar::rewrite(expr)),
+                .and_then(|()| similar::rewrite(expr))
+                .and_then(|()| triune_standard::desugar(expr)),
         )
     }
 }

@@ -142,6 +142,7 @@ fn has_aggregate(item: &SelectItem) -> bool {
             .flat_map(|f| {
                 std::iter::once(f.name().to_owned()).chain(f.aliases().iter().cloned()).collect::<Vec<_>>()
             })
+            .chain(triune_standard::aggregate_names().map(str::to_owned))
             .collect()
     });
     visit::any(item, |e| match e {

@@ -9,6 +9,7 @@ use datafusion::logical_expr::AggregateUDF;
 use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::prelude::SessionConfig;
 use triune_search::SearchSettings;
+use triune_standard::StandardExprPlanner;
 use triune_timeseries::IntervalExprPlanner;
 use triune_vector::{VectorExprPlanner, VectorTypePlanner};
 
@@ -25,8 +26,12 @@ pub(super) fn session_state(database: &Arc<Database>, core: Weak<SessionCore>) -
     let catalogs = MemoryCatalogProviderList::new();
     let _ = catalogs.register_catalog(CATALOG.to_owned(), Arc::new(TriuneCatalog::new(Weak::clone(&core))));
     // Ours come before DataFusion's own, which take every operator and aggregate that is left.
-    let planners: Vec<Arc<dyn ExprPlanner>> =
-        vec![Arc::new(VectorExprPlanner), Arc::new(IntervalExprPlanner), Arc::new(JsonExprPlanner)];
+    let planners: Vec<Arc<dyn ExprPlanner>> = vec![
+        Arc::new(VectorExprPlanner),
+        Arc::new(IntervalExprPlanner),
+        Arc::new(JsonExprPlanner),
+        Arc::new(StandardExprPlanner),
+    ];
     let config = config();
     let options = Arc::clone(config.options());
     let mut state = SessionStateBuilder::new()
@@ -109,10 +114,10 @@ fn register_functions(state: &mut SessionState) {
         // Registering fails only for registries that are read only, which this one is not.
         let _ = state.register_udf(function);
     }
-    // PostgreSQL's name.
-    if let Ok(uuid) = state.udf("uuid") {
-        let both = uuid.as_ref().clone().with_aliases(["gen_random_uuid"]);
-        let _ = state.register_udf(Arc::new(both));
+    let standard =
+        triune_standard::scalar_functions(&|name| state.udf(name).ok(), crate::types::sql_type_name);
+    for function in standard {
+        let _ = state.register_udf(function);
     }
     for name in domain::FUNCTIONS {
         if let Ok(function) = state.udf(name) {
@@ -125,6 +130,9 @@ fn register_functions(state: &mut SessionState) {
         .into_iter()
         .chain(triune_timeseries::aggregate_functions());
     for function in aggregates {
+        let _ = state.register_udaf(function);
+    }
+    for function in triune_standard::aggregate_functions(&|name| state.udaf(name).ok()) {
         let _ = state.register_udaf(function);
     }
 }
