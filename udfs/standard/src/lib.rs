@@ -10,6 +10,7 @@
 //! | [`regexes`] | regular expressions |
 //! | [`math`] | numbers |
 //! | [`date_format`] | times as texts and back, by formats |
+//! | [`dates`] | differences of times, times from parts |
 //! | [`parts`] | parts of times and intervals |
 //! | [`zones`] | times in zones |
 //! | [`operators`] | operators between dates, times and intervals, and some that DataFusion lacks |
@@ -23,6 +24,7 @@
 //! I/O and reads no clock.
 
 pub mod date_format;
+pub mod dates;
 mod define;
 pub mod info;
 pub mod lists;
@@ -74,6 +76,7 @@ pub fn scalar_functions(
     all.extend(regexes::functions());
     all.extend(math::functions());
     all.extend(info::functions(name_of));
+    all.extend(dates::functions());
     all.extend(date_format::functions(existing));
     all.extend(existing("date_part").map(|inner| parts::date_part(&inner)));
     all.push(zones::timezone());
