@@ -230,7 +230,7 @@ def test_plots(db):
     db.write("p", {"v": np.random.default_rng(0).random((10, 5), dtype=np.float32), "g": ["a", "b"] * 5}, mode="create")
     with pytest.raises(ValueError, match="5 dimensions"):
         db.table("p").plot()
-    assert len(db.table("p").plot(project=True, color="g").collections) == 1
+    assert len(db.table("p").plot(project=True, color="g").collections) == 2
 
 
 def test_torch(db):

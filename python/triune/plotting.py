@@ -13,8 +13,11 @@ from typing import Any, List, Optional
 def plot(relation: Any, x: Optional[str] = None, y: Any = None, *, color: Optional[str] = None, project: bool = False,
          ax: Any = None, **options: Any) -> Any:
     """Draws a relation and gives matplotlib's axes."""
-    import matplotlib.pyplot as pyplot
-    import numpy
+    try:
+        import matplotlib.pyplot as pyplot
+        import numpy
+    except ImportError as error:
+        raise ImportError("plot() needs matplotlib: pip install matplotlib") from error
 
     from ._convert import numpy_columns
 

@@ -15,9 +15,17 @@ from typing import Any, Dict, Iterator, Optional
 from ._convert import _distinct
 
 
+def _torch() -> Any:
+    try:
+        import torch
+    except ImportError as error:
+        raise ImportError("tensors need torch: pip install torch") from error
+    return torch
+
+
 def _tensor(column: Any) -> Any:
+    torch = _torch()
     import numpy
-    import torch
 
     memory = column.memory()
     if memory is None:
@@ -46,8 +54,7 @@ class Batches:
         self.epoch = 0
 
     def __iter__(self) -> Iterator[Dict[str, Any]]:
-        import torch
-
+        torch = _torch()
         data = tensors(self.relation.read())
         count = len(next(iter(data.values()))) if data else 0
         if self.shuffle:
