@@ -29,11 +29,13 @@ mod statements;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use datafusion::common::runtime::SpawnedTask;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use triune_common::ErrorKind;
 use triune_query::{Database, Session};
 
 use answer::{Answer, run};
@@ -63,7 +65,18 @@ struct World {
 
 async fn open(folder: &Path) -> (Arc<Database>, Session) {
     let place = folder.join("db");
-    let database = Database::open(place.to_str()).await.unwrap_or_else(|e| panic!("opening: {e}"));
+    // The keeper may still be at work for a database that was dropped a moment ago.
+    let mut tries = 0;
+    let database = loop {
+        tries += 1;
+        match Database::open(place.to_str()).await {
+            Ok(database) => break database,
+            Err(e) if e.kind() == ErrorKind::Unavailable && tries < 200 => {
+                tokio::time::sleep(Duration::from_millis(25)).await;
+            }
+            Err(e) => panic!("opening: {e}"),
+        }
+    };
     let session = database.session();
     (database, session)
 }
