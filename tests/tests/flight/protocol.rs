@@ -273,6 +273,9 @@ async fn bulk_ingest() {
     }
     assert_eq!(number(client, "SELECT count(*) FROM \"My Table\"").await, 3);
     let key = [("triune.primary_key", "id")];
+    let twice = vec![pairs(&[(1, "z"), (1, "y")])];
+    assert!(send(client, command(Missing::Create, There::Replace, &key), twice).await.is_err());
+    assert_eq!(rows(client, "SELECT * FROM \"My Table\" ORDER BY id").await, ["1|a", "2|b", "3|c"]);
     assert_eq!(
         send(client, command(Missing::Create, There::Replace, &key), vec![pairs(&[(1, "z"), (2, "y")])])
             .await,

@@ -141,12 +141,17 @@ impl Gate {
                 }
             }
         }
+        // A session that a token is traded for would outlive it: the token goes on being asked for.
+        let mut own = None;
         let principal = match credentials {
             Credentials::Basic { user, password } if self.must_log_in() => {
                 self.logins.check(&user, &password, peer.address.ip()).await?
             }
             Credentials::Bearer(token) => {
-                self.database.check_token(&token).map_err(|e| status::unauthenticated(e.message()))?
+                let principal =
+                    self.database.check_token(&token).map_err(|e| status::unauthenticated(e.message()))?;
+                own = Some(token);
+                principal
             }
             Credentials::Basic { .. } | Credentials::None if !self.must_log_in() => Sessions::anybody(),
             _ => {
@@ -155,7 +160,10 @@ impl Gate {
                 ));
             }
         };
-        let (token, _) = self.sessions.log_in(principal)?;
+        let token = match own {
+            Some(token) => token,
+            None => self.sessions.log_in(principal)?.0,
+        };
         let answer = HandshakeResponse { protocol_version, payload: token.clone().into() };
         let mut response =
             Response::new(Box::pin(futures::stream::iter([Ok(answer)])) as Stream_<HandshakeResponse>);

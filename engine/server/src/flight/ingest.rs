@@ -9,8 +9,9 @@
 //! The batches are read by an INSERT while they arrive: a slow disk holds back the client, and memory is bounded. All
 //! rows are written or none; a table that is made or replaced gets its name when it is full.
 //!
-//! Limits: a table with `triune.primary_key` is made first and filled then, in two steps. Definitions take no part in
-//! transactions: within one, only APPEND works.
+//! Limits: a table with `triune.primary_key` is filled under another name first, and named in a further step; what a client
+//! that goes away leaves of it is a table of that name. Definitions take no part in transactions: within one, only APPEND
+//! works.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -110,6 +111,7 @@ fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
 }
 
 /// What a client asked for.
+#[derive(Clone)]
 struct Plan {
     table: String,
     schema: String,
@@ -224,7 +226,13 @@ pub(super) async fn run(
     tokio::select! {
         biased;
         done = work => done.map_err(status::of_error)?,
-        () = caller.limit.over() => return Err(status::timed_out()),
+        () = caller.limit.over() => {
+            if !plan.key.is_empty() && !plan.temporary {
+                let staged = Plan { table: staging(&name), ..plan };
+                let _ = session.fork().execute(&format!("DROP TABLE IF EXISTS {}", staged.target())).await;
+            }
+            return Err(status::timed_out());
+        }
     }
     Ok(run::as_count(Some(rows.load(Ordering::Relaxed))))
 }
@@ -240,12 +248,19 @@ async fn write(session: &Session, plan: &Plan, schema: &SchemaRef, source: &str)
             return Err(Error::not_found(format!("there is no table {}", plan.target()))
                 .with_hint("ingest with the mode that creates it"));
         }
-        return create(session, plan, schema, source, "").await;
+        return if plan.key.is_empty() || plan.temporary {
+            create(session, plan, schema, source, "").await
+        } else {
+            create_with_key(session, plan, schema, source, false).await
+        };
     };
     match plan.if_exists {
         TableExistsOption::Append => {
             let sql = insert(plan, &found.primary_key, schema, source)?;
             append(session, &sql).await
+        }
+        TableExistsOption::Replace if !plan.key.is_empty() && !plan.temporary => {
+            create_with_key(session, plan, schema, source, true).await
         }
         TableExistsOption::Replace => create(session, plan, schema, source, "OR REPLACE ").await,
         TableExistsOption::Fail | TableExistsOption::Unspecified => {
@@ -316,7 +331,33 @@ async fn create(
     let filled = append(session, &insert(plan, &plan.key, schema, source)?).await;
     if filled.is_err() {
         // Nothing is left of what did not succeed; the first error is the one to tell.
-        let _ = session.execute(&format!("DROP TABLE {target}")).await;
+        let _ = session.execute(&format!("DROP {kind} {target}")).await;
     }
     filled
+}
+
+/// A table with a key is filled under another name first: what was there stays if that fails.
+async fn create_with_key(
+    session: &Session,
+    plan: &Plan,
+    schema: &SchemaRef,
+    source: &str,
+    replaces: bool,
+) -> Result<()> {
+    let staged = Plan { table: staging(source), if_exists: TableExistsOption::Fail, ..plan.clone() };
+    create(session, &staged, schema, source, "").await?;
+    if replaces {
+        session.execute(&format!("DROP TABLE {}", plan.target())).await?;
+    }
+    let named = format!("ALTER TABLE {} RENAME TO {}", staged.target(), quoted(&plan.table));
+    let named = session.execute(&named).await.map(drop);
+    if named.is_err() && !replaces {
+        let _ = session.execute(&format!("DROP TABLE {}", staged.target())).await;
+    }
+    named
+}
+
+/// The name of a table while it is filled from `source`.
+fn staging(source: &str) -> String {
+    format!("{source}_filled")
 }
