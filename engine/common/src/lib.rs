@@ -8,6 +8,7 @@ pub mod clock;
 pub mod error;
 pub mod names;
 pub mod random;
+mod span;
 
 /// `#[boxed] pub async fn …` returns `Pin<Box<dyn Future + Send>>`.
 ///
@@ -19,3 +20,4 @@ pub use async_recursion::async_recursion as boxed;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::{Error, ErrorKind, Position, Result};
 pub use random::{IdGen, RandomIdGen, Rng, SeededIdGen, SeededRng, SystemRng};
+pub use span::write_span;

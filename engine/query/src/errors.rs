@@ -23,6 +23,9 @@ pub(crate) fn improve(core: &Arc<SessionCore>, sql: &str, error: Error) -> Error
         .at(error.position().or_else(|| find(sql, "LIMIT")).or_else(|| find(sql, "OFFSET")))
         .with_hint("write a number, a parameter, or a term of them that fits BIGINT");
     }
+    if error.kind() == ErrorKind::Unsupported {
+        return undumped(sql, error);
+    }
     if error.kind() != ErrorKind::NotFound {
         return error;
     }
@@ -39,6 +42,51 @@ pub(crate) fn improve(core: &Arc<SessionCore>, sql: &str, error: Error) -> Error
         return missing_column(sql, field, &error);
     }
     error
+}
+
+/// DataFusion prints syntax trees and plans as Rust has them.
+fn undumped(sql: &str, error: Error) -> Error {
+    let message = error.message();
+    let worded = |text: String, hint: Option<&str>| {
+        let worded = Error::unsupported(text).at(error.position());
+        hint.map_or(worded.copy(), |h| worded.with_hint(h))
+    };
+    if message.contains("does not support logical expression AggregateFunction") {
+        return Error::invalid(
+            "an aggregate function stands where none can be: within another one, or in WHERE",
+        )
+        .with_hint("compute it in a sub-query first; conditions on aggregates stand in HAVING")
+        .at(error.position());
+    }
+    if message.starts_with("Dot access not supported") {
+        return worded(
+            "a dot after this value is not supported".to_owned(),
+            Some("(value)['field'] takes a field"),
+        );
+    }
+    if message.starts_with("Binary operator 'AtArrow'") {
+        let hint = "lists have array_has_all(list, part); JSON has -> and ->>";
+        return worded("@> is not supported between these types".to_owned(), Some(hint))
+            .at(error.position().or_else(|| find_text(sql, "@>")));
+    }
+    let Some(tree) =
+        ["Unsupported ast node in sqltorel: ", "Unsupported ast node ", "Unsupported JOIN operator "]
+            .iter()
+            .find_map(|mark| message.split_once(mark))
+            .map(|(_, tree)| tree)
+            .filter(|tree| tree.contains(['{', '(']))
+    else {
+        return error;
+    };
+    let name = tree.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+    let mut words = String::new();
+    for c in name.chars() {
+        if c.is_uppercase() && !words.is_empty() {
+            words.push(' ');
+        }
+        words.extend(c.to_uppercase());
+    }
+    worded(format!("{words} is not supported"), None).at(error.position().or_else(|| find(sql, &words)))
 }
 
 /// DataFusion tells of a call that fits no signature in a paragraph of its own planning.
@@ -108,6 +156,11 @@ fn missing_table(core: &Arc<SessionCore>, sql: &str, full: &str, at: Option<Posi
 
 fn missing_function(core: &Arc<SessionCore>, sql: &str, name: &str, at: Option<Position>) -> Error {
     let state = core.state();
+    if state.window_functions().contains_key(name) {
+        return Error::invalid(format!("{name} is a window function and needs OVER (…)"))
+            .with_hint(format!("{name}(…) OVER (ORDER BY …)"))
+            .at(at.or_else(|| find(sql, name)));
+    }
     let mut names: Vec<&str> = state.scalar_functions().keys().map(String::as_str).collect();
     names.extend(state.aggregate_functions().keys().map(String::as_str));
     names.extend(state.window_functions().keys().map(String::as_str));
@@ -193,9 +246,25 @@ fn find(sql: &str, name: &str) -> Option<Position> {
     None
 }
 
+/// Where a text stands that is no word.
+fn find_text(sql: &str, text: &str) -> Option<Position> {
+    let at = sql.find(text)?;
+    let line_start = sql[..at].rfind('\n').map_or(0, |n| n + 1);
+    let line = sql[..at].matches('\n').count() as u64 + 1;
+    Some(Position::new(line, sql[line_start..at].chars().count() as u64 + 1))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_tree_is_shown() {
+        let error = Error::unsupported("Unsupported ast node Pivot { table: Derived { lateral: false } }");
+        let done = undumped("SELECT * FROM t PIVOT (sum(a) FOR b IN ('x'))", error);
+        assert_eq!(done.message(), "PIVOT is not supported");
+        assert_eq!(done.position(), Some(Position::new(1, 17)));
+    }
 
     #[test]
     fn names_are_found_as_words() {

@@ -21,8 +21,10 @@
 //! are not ours.
 
 mod arithmetic;
+mod awaited;
 mod catalog;
 mod commands;
+mod counted;
 mod cpu;
 mod database;
 mod ddl;
@@ -32,10 +34,12 @@ mod dml;
 mod domain;
 mod errors;
 mod explain;
+mod guarded;
 mod json;
 mod membership;
 mod models;
 mod moments;
+mod null_safe;
 mod observe;
 mod output_order;
 mod params;
@@ -48,11 +52,15 @@ mod result;
 mod rules;
 mod same_names;
 mod session;
+mod sliding;
 mod split;
 mod statement;
+#[cfg(test)]
+mod testing;
 mod transaction;
 mod types;
 mod users;
+mod values;
 mod visit;
 mod yielding;
 

@@ -198,19 +198,8 @@ fn found(s: &Subquery, filter: Option<Expr>, how: How) -> Result<Expr> {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{AsArray, RecordBatch};
-
-    use crate::{Database, Session};
-
-    async fn texts(session: &Session, sql: &str) -> Vec<String> {
-        let batches = session.execute(sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
-        let batches = batches.collect().await.unwrap_or_else(|e| panic!("{sql}: {e}"));
-        let column = |b: &RecordBatch| {
-            let column = arrow::compute::cast(b.column(0), &arrow::datatypes::DataType::Utf8).unwrap();
-            column.as_string::<i32>().iter().map(|v| v.unwrap_or("NULL").to_owned()).collect::<Vec<_>>()
-        };
-        batches.iter().flat_map(column).collect()
-    }
+    use crate::Database;
+    use crate::testing::texts;
 
     /// Against the definition, on every set of three elements and every value of 1, 2, 3 and NULL.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

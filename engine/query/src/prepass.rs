@@ -14,6 +14,9 @@
 //! | `(SELECT a + 1)` in an expression | `(a + 1)` ([`subqueries`]) |
 //! | `x SIMILAR TO 'a%'` | `x SIMILAR TO '^(?s:a.*)$'`, which DataFusion takes for a regular expression ([`similar`]) |
 //! | `t AT TIME ZONE z`, `arg_max(a, b)`, `year(t)` … | `timezone(z, t)`, `last(a, b) IGNORE NULLS`, `date_part('year', t)` … ([`triune_standard::macros`]) |
+//! | `x LIKE 'a!%' ESCAPE '!'` | the pattern with backslashes ([`like`]) |
+//! | `FROM read_csv('f')`, `SEMI JOIN`, `GROUP BY ()`, `COLLATE "C"` | [`familiar`] |
+//! | `2.5::int` | `CAST('2.5' AS DECIMAL(2, 1))::int` ([`decimals`]) |
 //! | `FETCH FIRST 3 ROWS ONLY` | `LIMIT 3` |
 //! | `FROM t` | `SELECT * FROM t` |
 //! | `a FULL JOIN b USING (k)` | `a FULL JOIN b ON a.k = b.k`, `k` is `coalesce(a.k, b.k)` ([`merged`]) |
@@ -21,9 +24,12 @@
 //! | clauses that DataFusion would silently drop | an error that names them ([`refuse`]) |
 
 mod casts;
+mod decimals;
+mod familiar;
 mod forms;
 mod information;
 pub(crate) mod labels;
+mod like;
 mod merged;
 mod refuse;
 mod sample;
@@ -83,6 +89,7 @@ impl VisitorMut for Prepass<'_> {
     }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Self::Break> {
+        familiar::select(select);
         step(
             select
                 .from
@@ -104,6 +111,7 @@ impl VisitorMut for Prepass<'_> {
         };
         step(
             within
+                .and_then(|()| familiar::table_factor(factor))
                 .and_then(|()| sample::rewrite(factor))
                 .and_then(|()| triune_search::desugar_table_factor(factor))
                 .and_then(|_| versions::rewrite(factor))
@@ -131,12 +139,15 @@ impl VisitorMut for Prepass<'_> {
     }
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Self::Break> {
+        decimals::rewrite(expr);
         step(
             self.depth
                 .leave(expr)
                 .and_then(|()| refuse::expr(expr))
+                .and_then(|()| familiar::expr(expr))
                 .and_then(|()| forms::rewrite(expr))
                 .and_then(|()| casts::rewrite(expr))
+                .and_then(|()| like::rewrite(expr))
                 .and_then(|()| similar::rewrite(expr))
                 .and_then(|()| triune_standard::desugar(expr)),
         )

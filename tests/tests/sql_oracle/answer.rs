@@ -86,20 +86,20 @@ fn compare_rows(a: &[Value], b: &[Value]) -> Ordering {
 pub(crate) async fn run(session: &Session, sql: &str) -> Answer {
     let result = match session.execute(sql).await {
         Ok(result) => result,
-        Err(e) => return failed(&e),
+        Err(e) => return failed(&e, sql),
     };
     if let Tag::Command { rows, .. } = result.tag() {
         return Answer::Count(rows.unwrap_or(0));
     }
     match result.collect().await {
         Ok(batches) => Answer::Rows(batches.iter().flat_map(rows).collect()),
-        Err(e) => failed(&e),
+        Err(e) => failed(&e, sql),
     }
 }
 
-fn failed(e: &Error) -> Answer {
+fn failed(e: &Error, sql: &str) -> Answer {
     let text = format!("{}: {}", e.kind(), e.message());
-    assert_ne!(e.kind(), ErrorKind::Internal, "{text}");
+    assert_ne!(e.kind(), ErrorKind::Internal, "{text}\n{sql}");
     if e.kind() == ErrorKind::Unsupported { Answer::Unsupported(text) } else { Answer::Error(text) }
 }
 

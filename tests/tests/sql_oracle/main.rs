@@ -21,6 +21,7 @@
 )]
 
 mod answer;
+mod correlated;
 mod expr;
 mod queries;
 mod schema;
@@ -338,15 +339,31 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|n| n.parse().expect("a number"))
 }
 
-#[test]
-fn triune_answers_as_sqlite_does() {
-    // Planning recurses.
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+/// Planning recurses.
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_stack_size(32 << 20)
         .enable_all()
         .build()
-        .unwrap();
+        .unwrap()
+}
+
+#[test]
+fn correlated_queries_answer_as_sqlite_does() {
+    let seeds = correlated::seeds(number);
+    let mut refused = 0;
+    runtime().block_on(async {
+        for seed in &seeds {
+            refused += SpawnedTask::spawn(correlated::one(*seed)).join().await.unwrap();
+        }
+    });
+    assert!(!correlated::too_many(refused, seeds.len()), "{refused} were refused");
+}
+
+#[test]
+fn triune_answers_as_sqlite_does() {
+    let runtime = runtime();
     let seeds: Vec<u64> = match number("TRIUNE_SQL_SEED") {
         Some(seed) => vec![seed],
         None => (0..number("TRIUNE_SQL_SEEDS").unwrap_or(SEEDS)).collect(),

@@ -254,7 +254,7 @@ impl<'a> Column<'a> {
             }
             Kind::Span(get) => {
                 let (months, days, nanos) = get(row);
-                span::write_span(months, days, nanos, out);
+                triune_common::write_span(months, days, nanos, out);
             }
             Kind::Bits { bytes, stride, bits } => {
                 write_bits(bytes, row * stride, (*bits).min(2 * BITS_HEAD), out);

@@ -97,7 +97,14 @@ fn convert(values: &ArrayRef, from: &Field, to: &Field) -> Result<ArrayRef> {
     if wanted.is_string() && VectorType::from_field(from).is_some() {
         return vector_texts(values, from);
     }
-    let values = if wanted.is_integer() { whole(values, text)? } else { Arc::clone(values) };
+    let values = match wanted {
+        _ if wanted.is_integer() => whole(values, text)?,
+        DataType::Timestamp(..) | DataType::Date32 | DataType::Date64 if text => moments(values)?,
+        _ if wanted.is_string() && crate::values::has_text(from.data_type()) => {
+            Arc::new(crate::values::written(values)?)
+        }
+        _ => Arc::clone(values),
+    };
     let options = CastOptions { safe: false, ..CastOptions::default() };
     Ok(cast_with_options(&values, wanted, &options)?)
 }
@@ -134,6 +141,14 @@ fn whole(values: &ArrayRef, text: bool) -> Result<ArrayRef> {
         }
         _ => Arc::clone(values),
     })
+}
+
+/// Texts of moments, which may lack seconds.
+fn moments(values: &ArrayRef) -> Result<ArrayRef> {
+    let texts = cast(values, &DataType::Utf8)?;
+    let texts = texts.as_string::<i32>();
+    let read: StringArray = texts.iter().map(|t| t.map(crate::values::with_seconds)).collect();
+    Ok(Arc::new(read))
 }
 
 fn vector_texts(values: &ArrayRef, from: &Field) -> Result<ArrayRef> {

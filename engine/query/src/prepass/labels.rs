@@ -91,7 +91,8 @@ impl ColumnNames {
             return Ok(());
         };
         for by in order {
-            let plain = name_of_column(&by.expr);
+            // With the name of a table before it, it is a column of that table and nothing else.
+            let plain = Some(&by.expr).filter(|e| matches!(e, Expr::Identifier(_))).and_then(name_of_column);
             if let Some(name) = plain.filter(|name| labelled.ambiguous.contains(name)) {
                 return Err(Error::invalid(format!(
                     "ORDER BY \"{name}\" may mean several columns of the result"

@@ -2,10 +2,10 @@
 //! another question than the one asked. Clauses that it refuses itself are left to it.
 
 use datafusion::sql::sqlparser::ast::{
-    CreateIndex, CreateTable, Delete, Expr, Fetch, Insert, LimitClause, Query, Select, Spanned, Statement,
-    TableConstraint, TableFactor, Update, Value, ValueWithSpan,
+    CreateIndex, CreateTable, Delete, Expr, Fetch, Insert, LimitClause, Query, Select, SelectItem, Spanned,
+    Statement, TableConstraint, TableFactor, Update, Value, ValueWithSpan,
 };
-use triune_common::{Error, Result};
+use triune_common::{Error, ErrorKind, Result};
 
 use crate::parser::position;
 
@@ -118,7 +118,22 @@ pub(super) fn select(select: &Select) -> Result<()> {
         Some((_, clause)) => {
             Err(Error::unsupported(format!("{clause} is not supported")).at(position(select.span().start)))
         }
-        None => Ok(()),
+        None => select.projection.iter().try_for_each(text_beside_text),
+    }
+}
+
+/// `SELECT 'a' 'b'`: sqlparser takes the second text for the name of a column.
+fn text_beside_text(item: &SelectItem) -> Result<()> {
+    match item {
+        SelectItem::ExprWithAlias {
+            expr: Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(text), .. }),
+            alias,
+        } if alias.quote_style == Some('\'') => {
+            Err(Error::new(ErrorKind::Syntax, format!("'{text}' and '{}' stand side by side", alias.value))
+                .with_hint("join texts with ||; a name of a column stands in double quotes")
+                .at(position(alias.span.start)))
+        }
+        _ => Ok(()),
     }
 }
 

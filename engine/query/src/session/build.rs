@@ -128,7 +128,8 @@ fn register_functions(state: &mut SessionState) {
     let sum = Arc::new(AggregateUDF::new_from_impl(CheckedSum::default()));
     let aggregates = triune_vector::aggregate_functions(Some(sum))
         .into_iter()
-        .chain(triune_timeseries::aggregate_functions());
+        .chain(triune_timeseries::aggregate_functions())
+        .chain(crate::sliding::functions());
     for function in aggregates {
         let _ = state.register_udaf(function);
     }

@@ -228,8 +228,6 @@ async fn what_cannot_be_matched_is_refused() {
     let session = crate::support::session();
     #[rustfmt::skip]
     let cases = [
-        ("SELECT * FROM docs q, LATERAL (SELECT * FROM docs d WHERE d.kind = q.kind LIMIT 2) v", "supported for searches behind LATERAL only"),
-        ("SELECT * FROM docs q, LATERAL (SELECT * FROM docs d ORDER BY l2_distance(d.e, q.e), d.id LIMIT 2) v", "supported for searches behind LATERAL only"),
         ("SELECT * FROM docs q LEFT JOIN LATERAL vector_search(docs, e, q.e, k => 2) v ON v.id = q.id", "ON true only"),
         ("SELECT * FROM docs q LEFT JOIN LATERAL (SELECT * FROM vector_search(docs, e, q.e, k => 2) w WHERE w._distance < 1) v ON true", "LEFT JOIN LATERAL"),
         ("SELECT * FROM docs q, docs a JOIN LATERAL vector_search(docs, e, q.e, k => 1) v ON true", "depends on q.e of a query further out"),

@@ -6,7 +6,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 
 use super::unsupported;
 use crate::lateral::node::LateralSearchNode;
-use crate::lateral::outer::{depends, first_outer};
+use crate::lateral::outer::first_outer;
 use crate::marker::{NearestKey, nearest_key};
 use crate::node::VectorSearchNode;
 
@@ -32,13 +32,16 @@ pub(crate) fn refuse_nearest(plan: &LogicalPlan) -> Result<()> {
     Ok(())
 }
 
-/// Refuses what is left over: searches that depend on rows, and correlated limits, which DataFusion cannot run.
+/// Refuses what is left over: searches that depend on rows. Sub-queries that do are not the business of searches.
 pub(crate) fn refuse_leftovers(plan: &LogicalPlan) -> Result<()> {
     plan.apply_with_subqueries(|node| {
         if let Some(search) = VectorSearchNode::find(node) {
             const HINT: &str = "write FROM other o CROSS JOIN LATERAL vector_search(table, column, o.vec) v";
             if let Some(column) = first_outer(search.input())? {
-                return Err(unsupported(format!("a condition on a search depends on {column} of an outer query"), HINT));
+                return Err(unsupported(
+                    format!("a condition on a search depends on {column} of an outer query"),
+                    HINT,
+                ));
             }
             let mut outer = None;
             search.query().apply(|e| {
@@ -65,14 +68,6 @@ pub(crate) fn refuse_leftovers(plan: &LogicalPlan) -> Result<()> {
             return Err(unsupported(
                 format!("a search depends on {column} of an outer query"),
                 "searches per row are vector_search and ORDER BY distance LIMIT k behind LATERAL",
-            ));
-        }
-        if let LogicalPlan::Subquery(s) = node
-            && s.subquery.exists(|n| Ok(matches!(n, LogicalPlan::Limit(_)) && depends(n)?))?
-        {
-            return Err(unsupported(
-                "a LIMIT in a sub-query that depends on other rows is supported for searches behind LATERAL only: ORDER BY distance between a vector column and a vector of the left side, LIMIT k",
-                "ORDER BY d.embedding <=> q.vec LIMIT 5 has one sort key, ascending for distances and DESC for similarities",
             ));
         }
         Ok(TreeNodeRecursion::Continue)
