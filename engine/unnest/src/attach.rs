@@ -23,19 +23,19 @@ use crate::single_value::SingleValue;
 use crate::trial::subquery_of;
 
 /// The operator without correlated sub-queries in its expressions.
-pub(crate) fn attach(node: LogicalPlan) -> Result<LogicalPlan> {
+pub(crate) fn attach(node: &LogicalPlan) -> Result<LogicalPlan> {
     let input = match node.inputs().as_slice() {
         [input] => LogicalPlan::clone(input),
         _ => return not_impl_err!("a sub-query that speaks of other tables within the condition of a join"),
     };
     refuse_volatile(&input)?;
     let mut joins = Joins { input: input.clone(), plan: input, done: vec![] };
-    let names = NamePreserver::new(&node);
+    let names = NamePreserver::new(node);
     let is_sort = matches!(node, LogicalPlan::Sort(_));
     let mut exprs = Vec::new();
     for expr in node.expressions() {
         let name = names.save(&expr);
-        let expr = match &node {
+        let expr = match node {
             LogicalPlan::Filter(_) => joins.condition(expr)?,
             _ => joins.expr(expr)?,
         };

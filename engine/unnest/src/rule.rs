@@ -62,12 +62,12 @@ fn unnest(plan: LogicalPlan) -> Result<LogicalPlan> {
         LogicalPlan::Sort(sort) if correlated => return sorted(sort),
         plan => plan,
     };
-    if correlated && !datafusion_can(&plan)? { attach(plan) } else { Ok(plan) }
+    if correlated && !datafusion_can(&plan)? { attach(&plan) } else { Ok(plan) }
 }
 
 /// `SELECT id FROM t ORDER BY (SELECT … t.a …)`: what is sorted has `a` too, which is taken away again above.
 fn sorted(sort: Sort) -> Result<LogicalPlan> {
-    let LogicalPlan::Projection(shown) = sort.input.as_ref() else { return attach(LogicalPlan::Sort(sort)) };
+    let LogicalPlan::Projection(shown) = sort.input.as_ref() else { return attach(&LogicalPlan::Sort(sort)) };
     let mut missing: Vec<Column> = Vec::new();
     for key in &sort.expr {
         key.expr.apply(|e| {
@@ -83,12 +83,12 @@ fn sorted(sort: Sort) -> Result<LogicalPlan> {
         })?;
     }
     if missing.is_empty() {
-        return attach(LogicalPlan::Sort(sort));
+        return attach(&LogicalPlan::Sort(sort));
     }
     let exprs = shown.expr.iter().cloned().chain(missing.into_iter().map(Expr::Column)).collect();
     let input = Arc::new(LogicalPlan::Projection(Projection::try_new(exprs, Arc::clone(&shown.input))?));
     let columns: Vec<Expr> = shown.schema.columns().into_iter().map(Expr::Column).collect();
-    let sorted = attach(LogicalPlan::Sort(Sort { input, ..sort }))?;
+    let sorted = attach(&LogicalPlan::Sort(Sort { input, ..sort }))?;
     Ok(LogicalPlan::Projection(Projection::try_new(columns, Arc::new(sorted))?))
 }
 
