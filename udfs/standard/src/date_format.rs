@@ -21,7 +21,10 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Date32Array, StringArray, TimestampNanosecondArray};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, IntervalMonthDayNanoType, IntervalUnit, TimeUnit};
+use arrow::datatypes::{
+    DataType, Field, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit, Time64NanosecondType,
+    TimeUnit,
+};
 use chrono::format::{Parsed, StrftimeItems};
 use chrono::{NaiveDate, NaiveDateTime};
 use datafusion::common::config::ConfigOptions;
@@ -189,7 +192,6 @@ impl ByTemplate {
             Does::Write => {
                 matches!(value, DataType::Duration(_))
                     && ["ISO8601", "PRETTY"].iter().any(|f| f.eq_ignore_ascii_case(format))
-                    || matches!(value, DataType::Time32(_) | DataType::Time64(_))
             }
             _ => !is_text(value),
         }
@@ -272,6 +274,13 @@ fn write_fields(value: &ArrayRef) -> Result<Vec<Option<write::Fields>>> {
         let intervals = intervals.as_primitive::<IntervalMonthDayNanoType>();
         return Ok(intervals.iter().map(|i| i.map(|i| write::Fields::of_interval(i, splits))).collect());
     }
+    // A time of day is an interval, as in PostgreSQL.
+    if let DataType::Time32(_) | DataType::Time64(_) = value.data_type() {
+        let times = cast(value, &DataType::Time64(TimeUnit::Nanosecond))?;
+        let times = times.as_primitive::<Time64NanosecondType>();
+        let fields = |n| write::Fields::of_interval(IntervalMonthDayNano::new(0, 0, n), false);
+        return Ok(times.iter().map(|n| n.map(fields)).collect());
+    }
     let moments = Moments::of(value)?;
     let zone = moments.zone;
     let fields = |utc: NaiveDateTime| match zone {
@@ -303,14 +312,14 @@ fn strftime(args: &[ArrayRef]) -> Result<ArrayRef> {
             all.push(None);
             continue;
         };
-        let format = duckdb_to_chrono(formats.value(row));
+        let format = duckdb_to_chrono(formats.value(row), moments.zone.is_some());
         let mut out = String::new();
         let written = match moments.zone {
             Some(zone) => {
                 use chrono::TimeZone;
                 write!(out, "{}", zone.from_utc_datetime(&utc).format(&format))
             }
-            None => write!(out, "{}", utc.and_utc().format(&format.replace("%Z", ""))),
+            None => write!(out, "{}", utc.and_utc().format(&format)),
         };
         if written.is_err() {
             let format = formats.value(row);
@@ -323,8 +332,8 @@ fn strftime(args: &[ArrayRef]) -> Result<ArrayRef> {
     Ok(Arc::new(StringArray::from(all)))
 }
 
-/// DuckDB's fractions of seconds, which are other things in chrono.
-fn duckdb_to_chrono(format: &str) -> String {
+/// DuckDB's fractions of seconds, which are other things in chrono; without a zone its name is empty.
+fn duckdb_to_chrono(format: &str, zoned: bool) -> String {
     let mut out = String::with_capacity(format.len());
     let mut chars = format.chars();
     while let Some(c) = chars.next() {
@@ -333,6 +342,7 @@ fn duckdb_to_chrono(format: &str) -> String {
             continue;
         }
         match chars.next() {
+            Some('Z') if !zoned => {}
             Some('f') => out.push_str("%6f"),
             Some('g') => out.push_str("%3f"),
             Some('n') => out.push_str("%9f"),
@@ -356,8 +366,11 @@ fn strptime(args: &[ArrayRef]) -> Result<ArrayRef> {
         let wrong =
             || Error::invalid(format!("the text {value:?} does not fit the format {format:?} of strptime"));
         let mut parsed = Parsed::new();
-        let chrono_format = format.replace(".%f", "%.f");
-        chrono::format::parse(&mut parsed, value, StrftimeItems::new(&chrono_format)).map_err(|_| wrong())?;
+        take_all(&mut parsed, value, format).ok_or_else(wrong)?;
+        // DuckDB's first century ends with 2068, chrono's with 2069.
+        if parsed.year_mod_100() == Some(69) && parsed.year().is_none() && parsed.year_div_100().is_none() {
+            let _ = parsed.set_year_div_100(19);
+        }
         let (year, week) = (parsed.year().or_else(|| parsed.year_mod_100()), parsed.isoweek());
         if year.is_none() && parsed.isoyear().is_none() && parsed.timestamp().is_none() {
             let _ = parsed.set_year(1900);
@@ -371,7 +384,9 @@ fn strptime(args: &[ArrayRef]) -> Result<ArrayRef> {
             }
         }
         if parsed.hour_div_12().is_none() && parsed.timestamp().is_none() {
-            let _ = parsed.set_hour(i64::from(parsed.hour_mod_12().unwrap_or(0)));
+            // Without AM and PM the hour is as it was written: 12 is noon.
+            let hour = parsed.hour_mod_12().map_or(0, |hour| if hour == 0 { 12 } else { hour });
+            let _ = parsed.set_hour(i64::from(hour));
         }
         if parsed.minute().is_none() && parsed.timestamp().is_none() {
             let _ = parsed.set_minute(0);
@@ -382,4 +397,39 @@ fn strptime(args: &[ArrayRef]) -> Result<ArrayRef> {
         all.push(Some(nanos(utc.ok_or_else(wrong)?)?));
     }
     Ok(Arc::new(TimestampNanosecondArray::from(all)))
+}
+
+/// Reads a text by a format of DuckDB's: chrono's parts, and fractions of a second in as many digits as there are.
+/// Blanks around the text do not count.
+fn take_all(parsed: &mut Parsed, value: &str, format: &str) -> Option<()> {
+    let mut rest = value.trim_start();
+    let mut plain = String::new();
+    let mut chars = format.chars();
+    loop {
+        let most = match chars.next() {
+            None => break,
+            Some('%') => match chars.next() {
+                Some('f' | 'n') => 9,
+                Some('g') => 3,
+                Some(other) => {
+                    plain.extend(['%', other]);
+                    continue;
+                }
+                None => return None,
+            },
+            Some(c) => {
+                plain.push(c);
+                continue;
+            }
+        };
+        rest = chrono::format::parse_and_remainder(parsed, rest, StrftimeItems::new(&plain)).ok()?;
+        plain.clear();
+        let length = rest.bytes().take(most).take_while(u8::is_ascii_digit).count();
+        let digits: i64 = rest[..length].parse().ok()?;
+        let scale = 10i64.checked_pow(u32::try_from(9 - length).ok()?)?;
+        parsed.set_nanosecond(digits.checked_mul(scale)?).ok()?;
+        rest = &rest[length..];
+    }
+    rest = chrono::format::parse_and_remainder(parsed, rest, StrftimeItems::new(&plain)).ok()?;
+    rest.trim_start().is_empty().then_some(())
 }

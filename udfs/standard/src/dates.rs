@@ -3,14 +3,14 @@
 //! ```
 //!
 //! Differences of times, and times from their parts. `date_diff` counts the borders between two times, `date_sub` the
-//! whole parts that lie between them, both as in DuckDB (for which a week is seven days), both negative when the second time is the earlier one. `age` and
+//! whole parts that lie between them, both as in DuckDB (for which a week is seven days from the first time on), both negative when the second time is the earlier one. `age` and
 //! `make_timestamp` are PostgreSQL's: `age` takes years and months first, then days and time. Of TIMESTAMPTZ the clocks
-//! of their zone count. NULL in any argument gives NULL; an unknown part and a day that does not exist are errors.
+//! of their zone count, but for hours and less between two of them, of which the time that passed counts. NULL in any argument gives NULL; an unknown part and a day that does not exist are errors.
 
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, Int64Array, IntervalMonthDayNanoArray, TimestampNanosecondArray,
+    Array, ArrayRef, AsArray, Date32Array, Int64Array, IntervalMonthDayNanoArray, TimestampNanosecondArray,
 };
 use arrow::datatypes::{DataType, Float64Type, Int64Type, IntervalMonthDayNano, IntervalUnit, TimeUnit};
 use chrono::{Datelike, Months, NaiveDate, NaiveDateTime, TimeDelta, Timelike};
@@ -28,7 +28,7 @@ pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
             &["datediff"],
             part_and_two,
             |_| DataType::Int64,
-            |args| over_two(args, |part, a, b| Some(place(part, b)? - place(part, a)?)),
+            |args| over_two(args, borders),
         ),
         define(
             "date_sub(part, from, to)",
@@ -36,6 +36,16 @@ pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
             part_and_two,
             |_| DataType::Int64,
             |args| over_two(args, whole),
+        ),
+        define(
+            "last_day(date or time)",
+            &[],
+            |types| match types {
+                [t] => Some(vec![moment(t)?]),
+                _ => None,
+            },
+            |_| DataType::Date32,
+            last_day,
         ),
         define(
             "age(to, from)",
@@ -104,14 +114,26 @@ fn over_two(
 ) -> Result<ArrayRef> {
     let parts = text(&args[0]);
     let (from, to) = (local(&args[1])?, local(&args[2])?);
+    let zoned = |a: &ArrayRef| matches!(a.data_type(), DataType::Timestamp(_, Some(_)));
+    // What passed between two moments does not depend on clocks that are put forward and back.
+    let utc = match zoned(&args[1]) && zoned(&args[2]) {
+        true => Some((Moments::of(&args[1])?.values, Moments::of(&args[2])?.values)),
+        false => None,
+    };
     let mut all = Vec::with_capacity(parts.len());
-    for ((part, from), to) in parts.iter().zip(from).zip(to) {
-        let (Some(part), Some(from), Some(to)) = (part, from, to) else {
+    for (row, ((part, from), to)) in parts.iter().zip(from).zip(to).enumerate() {
+        let (Some(part), Some(mut from), Some(mut to)) = (part, from, to) else {
             all.push(None);
             continue;
         };
         let lower = part.to_ascii_lowercase();
         let part = lower.strip_suffix('s').unwrap_or(&lower);
+        if micros_of(part).is_some_and(|micros| micros <= 3_600_000_000)
+            && let Some((all_from, all_to)) = &utc
+            && let (Some(utc_from), Some(utc_to)) = (all_from[row], all_to[row])
+        {
+            (from, to) = (utc_from, utc_to);
+        }
         all.push(Some(f(part, from, to).ok_or_else(|| {
             Error::invalid(format!("there is no difference of times in {lower:?}")).with_hint(
                 "there are microseconds, milliseconds, seconds … years, decades, centuries, millennia",
@@ -154,10 +176,19 @@ fn place(part: &str, at: NaiveDateTime) -> Option<i64> {
     Some(at.and_utc().timestamp_micros().div_euclid(micros_of(part)?))
 }
 
+/// How many borders of a part lie between two times; of weeks, how many times seven midnights.
+fn borders(part: &str, from: NaiveDateTime, to: NaiveDateTime) -> Option<i64> {
+    if part == "week" {
+        return Some(borders("day", from, to)? / 7);
+    }
+    place(part, to)?.checked_sub(place(part, from)?)
+}
+
 /// How many whole parts lie between two times.
 fn whole(part: &str, from: NaiveDateTime, to: NaiveDateTime) -> Option<i64> {
     if let Some(micros) = micros_of(part) {
-        return Some((to.and_utc().timestamp_micros() - from.and_utc().timestamp_micros()) / micros);
+        let passed = to.and_utc().timestamp_micros().checked_sub(from.and_utc().timestamp_micros())?;
+        return Some(passed / micros);
     }
     let unit = months_of(part)?;
     if to < from {
@@ -201,6 +232,20 @@ fn days_in_month(date: NaiveDate) -> i32 {
     last.and_then(|last| i32::try_from(last.day()).ok()).unwrap_or(31)
 }
 
+/// DuckDB's: the last day of a month.
+fn last_day(args: &[ArrayRef]) -> Result<ArrayRef> {
+    let last = |at: NaiveDateTime| {
+        let date = at.date();
+        let last = date.with_day(1)?.checked_add_months(Months::new(1))?.pred_opt()?;
+        i32::try_from(last.signed_duration_since(NaiveDate::default()).num_days()).ok()
+    };
+    let all = local(&args[0])?.into_iter().map(|at| {
+        at.map(|at| last(at).ok_or_else(|| Error::invalid(format!("the month of {at} has no last day"))))
+            .transpose()
+    });
+    Ok(Arc::new(Date32Array::from(all.collect::<triune_common::Result<Vec<_>>>()?)))
+}
+
 fn make_timestamp(args: &[ArrayRef]) -> Result<ArrayRef> {
     let mut all = Vec::with_capacity(args[0].len());
     for row in 0..args[0].len() {
@@ -214,6 +259,10 @@ fn make_timestamp(args: &[ArrayRef]) -> Result<ArrayRef> {
         let made = || {
             let date =
                 NaiveDate::from_ymd_opt(i32::try_from(part(0)).ok()?, small(part(1))?, small(part(2))?)?;
+            // 24:00:00 is the next day's beginning.
+            if (part(3), part(4)) == (24, 0) && seconds == 0.0 {
+                return date.succ_opt()?.and_hms_opt(0, 0, 0);
+            }
             let start = date.and_hms_opt(small(part(3))?, small(part(4))?, 0)?;
             // 60 is the next minute's beginning, as in PostgreSQL; microseconds count.
             (0.0..=60.0).contains(&seconds).then_some(())?;
@@ -233,6 +282,54 @@ fn make_timestamp(args: &[ArrayRef]) -> Result<ArrayRef> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What DuckDB answers.
+    #[test]
+    fn weeks_as_duckdb() {
+        let cases = [
+            ("2024-01-03", "2024-01-04", 0),
+            ("2024-01-01", "2024-01-14", 1),
+            ("2024-01-14", "2024-01-01", -1),
+            ("2024-01-07", "2024-01-08", 0),
+            ("2024-01-01", "2024-01-08", 1),
+        ];
+        for (from, to, want) in cases {
+            let at = |s: &str| s.parse::<NaiveDate>().unwrap().and_hms_opt(0, 0, 0).unwrap();
+            assert_eq!(borders("week", at(from), at(to)), Some(want), "{from} {to}");
+        }
+    }
+
+    /// Berlin's clocks go back at 01:00 UTC: one minute passes, and sixty are shown again.
+    #[test]
+    fn passed_time_of_zoned_moments() {
+        use arrow::array::StringArray;
+        let zoned = |s: &str| -> ArrayRef {
+            let nanos = s.parse::<NaiveDateTime>().unwrap().and_utc().timestamp_nanos_opt();
+            Arc::new(TimestampNanosecondArray::from(vec![nanos]).with_timezone("Europe/Berlin"))
+        };
+        let cases = [
+            ("minute", "2024-10-27T00:59:59", "2024-10-27T01:00:00", 1),
+            ("hour", "2024-03-31T00:00:00", "2024-03-31T02:00:00", 2),
+        ];
+        for (part, from, to, want) in cases {
+            let args = [Arc::new(StringArray::from(vec![part])) as ArrayRef, zoned(from), zoned(to)];
+            let got = over_two(&args, borders).unwrap();
+            assert_eq!(got.as_primitive::<Int64Type>().value(0), want, "{part}");
+        }
+    }
+
+    /// What DuckDB answers.
+    #[test]
+    fn last_days() {
+        let cases =
+            [("9999-12-01", "9999-12-31"), ("1500-02-01", "1500-02-28"), ("2024-02-29", "2024-02-29")];
+        for (date, want) in cases {
+            let days = |s: &str| s.parse::<NaiveDate>().unwrap().signed_duration_since(NaiveDate::default());
+            let days = |s: &str| i32::try_from(days(s).num_days()).unwrap();
+            let got = last_day(&[Arc::new(Date32Array::from(vec![days(date)]))]).unwrap();
+            assert_eq!(got.as_primitive::<arrow::datatypes::Date32Type>().value(0), days(want), "{date}");
+        }
+    }
 
     /// What PostgreSQL 15 answers: from, to, months, days, seconds.
     #[test]

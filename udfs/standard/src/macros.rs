@@ -14,7 +14,7 @@
 //! | `percentile_disc(p) WITHIN GROUP (ORDER BY x)`, `quantile_disc(x, p)`, `quantile(x, p)` | PostgreSQL: the first value that so much of all are at or below |
 //! | `count_if(c)`, `string_agg(x)`, `group_concat(x)`, `listagg(x)` | DuckDB |
 //! | `list_sort(l)`, `array_sort(l)` | DuckDB: NULL last |
-//! | `year(t)`, `month(t)`, … `dayname(t)`, `monthname(t)`, `last_day(t)`, `epoch(t)`, `date_add(t, i)` | DuckDB |
+//! | `year(t)`, `month(t)`, … `dayname(t)`, `monthname(t)`, `epoch(t)`, `date_add(t, i)` | DuckDB |
 
 use std::ops::ControlFlow;
 
@@ -28,9 +28,7 @@ use datafusion::sql::sqlparser::parser::Parser;
 use triune_common::{Error, Result};
 
 /// Calls that are an expression of their arguments: name, number of arguments, expression.
-const MACROS: [(&str, usize, &str); 31] = [
-    ("count_if", 1, "count(CASE WHEN $1 THEN 1 END)"),
-    ("countif", 1, "count(CASE WHEN $1 THEN 1 END)"),
+const MACROS: [(&str, usize, &str); 28] = [
     ("list_sort", 1, "array_sort($1, 'ASC', 'NULLS LAST')"),
     ("list_sort", 2, "array_sort($1, $2, 'NULLS LAST')"),
     ("array_sort", 1, "array_sort($1, 'ASC', 'NULLS LAST')"),
@@ -58,7 +56,6 @@ const MACROS: [(&str, usize, &str); 31] = [
     ("julian", 1, "date_part('julian', $1)"),
     ("dayname", 1, "to_char($1, 'FMDay')"),
     ("monthname", 1, "to_char($1, 'FMMonth')"),
-    ("last_day", 1, "CAST(date_trunc('month', $1) + INTERVAL '1 month' - INTERVAL '1 day' AS DATE)"),
     ("date_add", 2, "$1 + $2"),
 ];
 
@@ -121,6 +118,12 @@ pub fn desugar(expr: &mut Expr) -> Result<()> {
         ("string_agg" | "group_concat" | "listagg", [_]) => {
             let comma = Expr::Value(Value::SingleQuotedString(",".to_owned()).into());
             list.args.push(FunctionArg::Unnamed(FunctionArgExpr::Expr(comma)));
+        }
+        // In its place: FILTER, OVER and DISTINCT stay with it.
+        ("count_if" | "countif", [condition]) => {
+            let counted = filled("CASE WHEN $1 THEN 1 END", std::slice::from_ref(condition))?;
+            function.name = named("count");
+            list.args = vec![FunctionArg::Unnamed(FunctionArgExpr::Expr(counted))];
         }
         ("percentile_disc", [share]) if function.within_group.len() == 1 => {
             let order = function.within_group[0].clone();
@@ -221,11 +224,19 @@ fn percentile(function: &Function, name: &str, share: &Expr, order: OrderByExpr)
             right: Box::new(present),
         },
     };
+    let distinct = match &function.args {
+        FunctionArguments::List(list) => list.duplicate_treatment,
+        _ => None,
+    };
     let mut all = call("array_agg", vec![order.expr.clone()]);
     let mut count = call("count", vec![order.expr.clone()]);
     all.filter = Some(Box::new(filter.clone()));
     count.filter = Some(Box::new(filter));
+    if let FunctionArguments::List(list) = &mut count.args {
+        list.duplicate_treatment = distinct;
+    }
     if let FunctionArguments::List(list) = &mut all.args {
+        list.duplicate_treatment = distinct;
         list.clauses.push(FunctionArgumentClause::OrderBy(vec![order]));
     }
     let place =

@@ -177,7 +177,7 @@ fn take_field<'a>(field: Field, fixed: bool, rest: &'a str, found: &mut Found) -
         Code::YearComma => {
             let (thousands, left) = digits(rest, 18)?;
             let (ones, left) = digits(left.strip_prefix(',')?, 3)?;
-            found.year = Some(thousands.checked_mul(1000)? + ones);
+            found.year = Some(thousands.checked_mul(1000)?.checked_add(ones)?);
             return Some(left);
         }
         Code::Year(width) | Code::IsoYear(width) => {
@@ -256,11 +256,11 @@ fn moment(found: &Found) -> Option<Read> {
     let small = |n: i64| u32::try_from(n).ok();
     let mut year = match (found.year, found.century) {
         (Some(year), _) => year,
-        (None, Some(century)) => (century - 1).checked_mul(100)? + 1,
+        (None, Some(century)) => century.checked_sub(1)?.checked_mul(100)?.checked_add(1)?,
         (None, None) => 1,
     };
     if found.before_christ {
-        year = 1 - year;
+        year = 1i64.checked_sub(year)?;
     }
     let year = i32::try_from(year).ok()?;
     let date = if let Some(julian) = found.julian {
@@ -273,11 +273,11 @@ fn moment(found: &Found) -> Option<Read> {
     } else if let Some(day) = found.day_of_year {
         NaiveDate::from_yo_opt(year, small(day)?)?
     } else if let Some(week) = found.week {
-        NaiveDate::from_yo_opt(year, small(week.checked_sub(1)?.checked_mul(7)? + 1)?)?
+        NaiveDate::from_yo_opt(year, small(week.checked_sub(1)?.checked_mul(7)?.checked_add(1)?)?)?
     } else {
         let day = match (found.day, found.week_of_month) {
             (Some(day), _) => day,
-            (None, Some(week)) => week.checked_sub(1)?.checked_mul(7)? + 1,
+            (None, Some(week)) => week.checked_sub(1)?.checked_mul(7)?.checked_add(1)?,
             (None, None) => 1,
         };
         NaiveDate::from_ymd_opt(year, small(found.month.unwrap_or(1))?, small(day)?)?
@@ -287,19 +287,14 @@ fn moment(found: &Found) -> Option<Read> {
         return None;
     }
     let (mut hour, mut minute, mut second) = (found.hour.unwrap_or(0), found.minute, found.second);
-    if let Some(hour12) = found.hour12 {
-        if !(1..=12).contains(&hour12) {
-            return None;
-        }
-        hour = match found.afternoon {
-            Some(afternoon) => hour12 % 12 + if afternoon { 12 } else { 0 },
-            None => hour12,
-        };
-    } else if found.afternoon == Some(true) && hour < 12 {
-        hour += 12;
-    }
     if let Some(seconds) = found.seconds_of_day {
         (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    }
+    // One field of twelve hours, or AM, makes the whole time one of twelve hours.
+    if found.hour12.is_some() || found.afternoon.is_some() {
+        hour = found.hour12.unwrap_or(hour);
+        (1..=12).contains(&hour).then_some(())?;
+        hour = hour % 12 + if found.afternoon == Some(true) { 12 } else { 0 };
     }
     // 24:00:00 is the next day's beginning.
     let next_day = (hour, minute, second, found.nanos) == (24, 0, 0, 0);
@@ -309,6 +304,7 @@ fn moment(found: &Found) -> Option<Read> {
     let date = if next_day { date.succ_opt()? } else { date };
     let offset = match found.zone_hours {
         Some(hours) => {
+            (0..60).contains(&found.zone_minutes).then_some(())?;
             let seconds = found.zone_sign * (hours * 3600 + found.zone_minutes * 60);
             Some(FixedOffset::east_opt(i32::try_from(seconds).ok()?)?)
         }

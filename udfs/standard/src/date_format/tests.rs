@@ -67,6 +67,44 @@ proptest! {
     }
 }
 
+/// A number too large for any field is an error.
+#[test]
+fn large_numbers() {
+    let cases = [
+        ("2024-01-01 10 02:999999999999999999", "YYYY-MM-DD HH24 TZH:TZM"),
+        ("2024-01-01 10 02:60", "YYYY-MM-DD HH24 TZH:TZM"),
+        ("9223372036854775,999", "Y,YYY"),
+        ("999999999999999999", "CC"),
+        ("999999999999999999", "WW"),
+        ("999999999999999999", "W"),
+        ("999999999999999999", "J"),
+        ("999999999999999999 BC", "YYYY BC"),
+        ("999999999999999999", "SSSSS"),
+    ];
+    for (text, format) in cases {
+        assert!(read::read(&Template::parse(format), text, format).is_err(), "{text} {format}");
+    }
+}
+
+/// What PostgreSQL 15 answers.
+#[test]
+fn clocks_of_twelve_hours() {
+    let cases = [
+        ("12:30", "HH:MI", Some("00:30")),
+        ("11:30", "HH12:MI", Some("11:30")),
+        ("12:30 AM", "HH24:MI AM", Some("00:30")),
+        ("12:30 PM", "HH24:MI AM", Some("12:30")),
+        ("02:30 PM", "HH24:MI PM", Some("14:30")),
+        ("14:30 PM", "HH24:MI PM", None),
+        ("13:30", "HH:MI", None),
+    ];
+    for (text, format, want) in cases {
+        let got = read::read(&Template::parse(format), text, format).ok();
+        let got = got.map(|r| r.local.format("%H:%M").to_string());
+        assert_eq!(got.as_deref(), want, "{text} {format}");
+    }
+}
+
 /// What PostgreSQL 15 answers.
 #[test]
 fn partial_years() {
