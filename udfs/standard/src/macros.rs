@@ -19,9 +19,9 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList,
-    FunctionArguments, Ident, NullTreatment, ObjectName, OrderByExpr, OrderByOptions, Value, VisitMut,
-    VisitorMut,
+    BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause,
+    FunctionArgumentList, FunctionArguments, Ident, NullTreatment, ObjectName, OrderByExpr, OrderByOptions,
+    UnaryOperator, Value, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -86,6 +86,14 @@ pub fn desugar(expr: &mut Expr) -> Result<()> {
         *expr = Expr::Function(call("timezone", args.to_vec()));
         return Ok(());
     }
+    if let Expr::UnaryOp { op: UnaryOperator::Minus, expr: powers } = expr
+        && is_power(powers)
+    {
+        let mut powers = std::mem::replace(powers.as_mut(), Expr::Identifier(Ident::new("")));
+        negate_base(&mut powers);
+        *expr = powers;
+        return Ok(());
+    }
     let Expr::Function(function) = expr else { return Ok(()) };
     let name = match function.name.0.as_slice() {
         [part] => match part.as_ident() {
@@ -145,6 +153,22 @@ pub fn desugar(expr: &mut Expr) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn is_power(expr: &Expr) -> bool {
+    matches!(expr, Expr::BinaryOp { op: BinaryOperator::PGExp, .. })
+}
+
+/// A minus binds closer than `^`, as in PostgreSQL and DuckDB: it belongs to the first operand.
+fn negate_base(expr: &mut Expr) {
+    match expr {
+        Expr::BinaryOp { left, op: BinaryOperator::PGExp, .. } => negate_base(left),
+        base => {
+            let inner = std::mem::replace(base, Expr::Identifier(Ident::new("")));
+            let negative = Expr::UnaryOp { op: UnaryOperator::Minus, expr: Box::new(inner) };
+            *base = Expr::Nested(Box::new(negative));
+        }
+    }
 }
 
 /// The arguments of a call without names and stars.
@@ -220,7 +244,7 @@ fn percentile(function: &Function, name: &str, share: &Expr, order: OrderByExpr)
         None => present,
         Some(filter) => Expr::BinaryOp {
             left: Box::new(Expr::Nested(filter.clone())),
-            op: datafusion::sql::sqlparser::ast::BinaryOperator::And,
+            op: BinaryOperator::And,
             right: Box::new(present),
         },
     };
@@ -239,9 +263,28 @@ fn percentile(function: &Function, name: &str, share: &Expr, order: OrderByExpr)
         list.duplicate_treatment = distinct;
         list.clauses.push(FunctionArgumentClause::OrderBy(vec![order]));
     }
-    let place =
-        filled("CAST(greatest(ceil($1 * $2), 1) AS BIGINT)", &[share.clone(), Expr::Function(count)])?;
+    let count = Expr::Function(count);
+    // In whole numbers where they suffice: 0.07 * 100 is above 7 in doubles.
+    let place = match fraction(&share.to_string()) {
+        Some((over, under)) => {
+            let number = |n: i64| Expr::Value(Value::Number(n.to_string(), false).into());
+            let args = [count, number(over), number(under - 1), number(under)];
+            filled("CAST(greatest(($1 * $2 + $3) / $4, 1) AS BIGINT)", &args)?
+        }
+        None => filled("CAST(greatest(ceil($1 * $2), 1) AS BIGINT)", &[share.clone(), count])?,
+    };
     Ok(call("array_element", vec![Expr::Function(all), place]))
+}
+
+/// A number of at most six digits behind its point as a fraction.
+fn fraction(share: &str) -> Option<(i64, i64)> {
+    let (whole, digits) = share.split_once('.').unwrap_or((share, ""));
+    let plain = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
+    if digits.len() > 6 || !plain(whole) || !plain(digits) {
+        return None;
+    }
+    let under = 10i64.pow(u32::try_from(digits.len()).ok()?);
+    Some((format!("{whole}{digits}").parse().ok()?, under))
 }
 
 #[cfg(test)]
@@ -260,6 +303,12 @@ mod tests {
             ("t AT TIME ZONE 'UTC'", "timezone('UTC', t)"),
             ("arg_max(a, b)", "last(a, b) IGNORE NULLS"),
             ("year(d)", "(date_part('year', (d)))"),
+            ("-2 ^ 2", "(-2) ^ 2"),
+            ("-2 ^ 3 ^ 2", "(-2) ^ 3 ^ 2"),
+            ("-(2 ^ 2)", "-(2 ^ 2)"),
+            ("3 - 2 ^ 2", "3 - 2 ^ 2"),
+            ("count_if(a) FILTER (WHERE b)", "count((CASE WHEN (a) THEN 1 END)) FILTER (WHERE b)"),
+            ("count_if(DISTINCT a)", "count(DISTINCT (CASE WHEN (a) THEN 1 END))"),
             ("date_add($2, $1)", "(($2) + ($1))"),
             ("string_agg(x)", "string_agg(x, ',')"),
             ("first(x ORDER BY y)", "first_value(x ORDER BY y)"),
@@ -270,6 +319,10 @@ mod tests {
             assert_eq!(rewritten(sql).unwrap(), want, "{sql}");
         }
         assert!(rewritten("quantile_disc(x, 2)").is_err());
+        assert_eq!(fraction("0.07"), Some((7, 100)));
+        assert_eq!(fraction(".5"), Some((5, 10)));
+        assert_eq!(fraction("1"), Some((1, 1)));
+        assert_eq!(fraction("5e-1"), None);
     }
 
     #[test]

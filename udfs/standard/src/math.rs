@@ -244,8 +244,9 @@ fn width_bucket(args: &[ArrayRef]) -> Result<ArrayRef> {
             if bounds.null_count() > 0 {
                 return Err(Error::invalid("width_bucket was given a bound that is NULL"));
             }
-            // NaN is above everything, as in comparisons.
-            let below = |b: &&f64| !matches!(values.value(row).total_cmp(b), std::cmp::Ordering::Less);
+            // NaN is above everything, as in comparisons; adding zero makes -0 the same as 0.
+            let value = values.value(row) + 0.0;
+            let below = |b: &&f64| !matches!(value.total_cmp(&(**b + 0.0)), std::cmp::Ordering::Less);
             Ok(i32::try_from(bounds.values().iter().filter(below).count()).ok())
         };
         let all = (0..values.len()).map(bucket).collect::<triune_common::Result<Vec<_>>>()?;

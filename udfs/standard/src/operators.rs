@@ -48,6 +48,13 @@ impl ExprPlanner for StandardExprPlanner {
                 return Ok(PlannerResult::Planned(starts_with.call(vec![left, right])));
             }
             BinaryOperator::PGOverlap => {
+                // A NULL is no element in common.
+                let left = match left.get_type(schema).unwrap_or(DataType::Null) {
+                    DataType::List(item) | DataType::LargeList(item) if !item.data_type().is_null() => {
+                        datafusion::functions_nested::array_compact::array_compact_udf().call(vec![left])
+                    }
+                    _ => left,
+                };
                 let overlap = datafusion::functions_nested::array_has::array_has_any_udf();
                 return Ok(PlannerResult::Planned(overlap.call(vec![left, right])));
             }

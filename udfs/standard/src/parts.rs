@@ -14,7 +14,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int32Array, Int64Array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, Float64Array, Int32Array, Int64Array, TimestampMicrosecondArray,
+};
 use arrow::compute::{cast, kernels::arity};
 use arrow::datatypes::{
     DataType, DurationNanosecondType, Field, FieldRef, Float64Type, Int32Type, Int64Type,
@@ -28,6 +30,8 @@ use datafusion::logical_expr::{
     Signature,
 };
 use triune_common::Error;
+
+use crate::moments::{Moments, to_local};
 
 const DAY: i64 = 86_400_000_000_000;
 const SECOND: i64 = 1_000_000_000;
@@ -167,7 +171,17 @@ impl ScalarUDFImpl for DatePart {
                     Arc::new(years.as_primitive::<Int32Type>().unary::<_, Int32Type>(|y| spans(part, y)))
                 }
                 Part::Julian => {
-                    let epochs = inner("epoch", &array)?;
+                    // What the clocks of its zone show.
+                    let moments = Moments::of(&array)?;
+                    let local = match moments.zone {
+                        Some(zone) => {
+                            let all = moments.values.into_iter().map(|m| m.and_then(|m| to_local(m, zone)));
+                            let micros = all.map(|m| m.map(|m| m.and_utc().timestamp_micros()));
+                            Arc::new(micros.collect::<TimestampMicrosecondArray>()) as ArrayRef
+                        }
+                        None => Arc::clone(&array),
+                    };
+                    let epochs = inner("epoch", &local)?;
                     let days = |s: f64| s / 86_400.0 + 2_440_588.0;
                     Arc::new(epochs.as_primitive::<Float64Type>().unary::<_, Float64Type>(days))
                 }

@@ -23,7 +23,7 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, StringArr
 use arrow::datatypes::{DataType, Int64Type};
 use datafusion::common::Result;
 use datafusion::logical_expr::ScalarUDF;
-use regex::{Regex, RegexBuilder};
+use regex::{Match, Regex, RegexBuilder};
 use triune_common::Error;
 
 use crate::define::{any_null, define, lists, mixed, text, text_list};
@@ -36,8 +36,8 @@ pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
             |t| mixed(t, "ttIT"),
             |_| DataType::Int64,
             |args| {
-                let all = rows(args, Some(2), Some(3), |regex, s, _| {
-                    Ok(Some(i64::try_from(regex.find_iter(s).count()).unwrap_or(i64::MAX)))
+                let all = rows_from(args, Some(2), Some(3), |regex, s, from, _| {
+                    Ok(Some(i64::try_from(walk(regex, s, from).count()).unwrap_or(i64::MAX)))
                 })?;
                 Ok(Arc::new(Int64Array::from(all)))
             },
@@ -48,7 +48,7 @@ pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
             |t| mixed(t, "ttII"),
             |_| DataType::Utf8,
             |args| {
-                let all = rows(args, Some(2), None, |regex, s, row| {
+                let all = rows_from(args, Some(2), None, |regex, s, from, row| {
                     let n = match args.get(3) {
                         Some(n) => n.as_primitive::<Int64Type>().value(row),
                         None => 1,
@@ -56,7 +56,7 @@ pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
                     let n = usize::try_from(n).ok().filter(|n| *n > 0).ok_or_else(|| {
                         Error::invalid(format!("regexp_substr was asked for match {n}; the first one is 1"))
                     })?;
-                    Ok(regex.find_iter(s).nth(n - 1).map(|m| m.as_str().to_owned()))
+                    Ok(walk(regex, s, from).nth(n - 1).map(|m| m.as_str().to_owned()))
                 })?;
                 Ok(Arc::new(StringArray::from(all)))
             },
@@ -66,7 +66,7 @@ pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
             &["string_split_regex", "str_split_regex", "regexp_split"],
             |t| mixed(t, "ttT"),
             |_| text_list(),
-            |args| Ok(lists(rows(args, None, Some(2), |regex, s, _| Ok(Some(split(regex, s))))?)),
+            |args| Ok(lists(rows(args, Some(2), |regex, s, _| Ok(Some(split(regex, s))))?)),
         ),
         define(
             "regexp_extract(text, pattern, group, flags)",
@@ -74,7 +74,7 @@ pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
             |t| mixed(t, "ttIT"),
             |_| DataType::Utf8,
             |args| {
-                let all = rows(args, None, Some(3), |regex, s, row| {
+                let all = rows(args, Some(3), |regex, s, row| {
                     let group = group(args, regex, row)?;
                     let found = regex.captures(s).and_then(|c| c.get(group));
                     Ok(Some(found.map_or_else(String::new, |m| m.as_str().to_owned())))
@@ -88,12 +88,16 @@ pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
             |t| mixed(t, "ttIT"),
             |_| text_list(),
             |args| {
-                let all = rows(args, None, Some(3), |regex, s, row| {
+                let all = rows(args, Some(3), |regex, s, row| {
                     let group = group(args, regex, row)?;
-                    let part = |c: regex::Captures<'_>| {
-                        Some(c.get(group).map_or_else(String::new, |m| m.as_str().to_owned()))
+                    let part = |m: Match<'_>| {
+                        let found = match group {
+                            0 => Some(m),
+                            _ => regex.captures_at(s, m.start()).and_then(|c| c.get(group)),
+                        };
+                        Some(found.map_or_else(String::new, |m| m.as_str().to_owned()))
                     };
-                    Ok(Some(regex.captures_iter(s).map(part).collect()))
+                    Ok(Some(walk(regex, s, Some(0)).map(part).collect()))
                 })?;
                 Ok(lists(all))
             },
@@ -104,7 +108,7 @@ pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
             |t| mixed(t, "ttT"),
             |_| DataType::Boolean,
             |args| {
-                Ok(Arc::new(BooleanArray::from(rows(args, None, Some(2), |regex, s, _| {
+                Ok(Arc::new(BooleanArray::from(rows(args, Some(2), |regex, s, _| {
                     Ok(Some(regex.is_match(s)))
                 })?)))
             },
@@ -120,7 +124,7 @@ pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
                     args,
                     (None, Some(2)),
                     |p| format!("\\A(?:{p})\\z"),
-                    |regex, s, _| Ok(Some(regex.is_match(s))),
+                    |regex, s, _, _| Ok(Some(regex.is_match(s))),
                 )?;
                 Ok(Arc::new(BooleanArray::from(all)))
             },
@@ -128,12 +132,21 @@ pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
     ]
 }
 
-/// Rows of a text and a pattern, the text from its `start`-th character on; NULL where any argument is.
+/// Rows of a text and a pattern; NULL where any argument is.
 fn rows<T>(
+    args: &[ArrayRef],
+    flags: Option<usize>,
+    f: impl Fn(&Regex, &str, usize) -> Result<Option<T>>,
+) -> Result<Vec<Option<T>>> {
+    rows_from(args, None, flags, |regex, s, _, row| f(regex, s, row))
+}
+
+/// The same with the byte at which the `start`-th character begins; `None` behind the text.
+fn rows_from<T>(
     args: &[ArrayRef],
     start: Option<usize>,
     flags: Option<usize>,
-    f: impl Fn(&Regex, &str, usize) -> Result<Option<T>>,
+    f: impl Fn(&Regex, &str, Option<usize>, usize) -> Result<Option<T>>,
 ) -> Result<Vec<Option<T>>> {
     rows_of(args, (start, flags), str::to_owned, f)
 }
@@ -143,7 +156,7 @@ fn rows_of<T>(
     args: &[ArrayRef],
     (start, flags): (Option<usize>, Option<usize>),
     wrap: fn(&str) -> String,
-    f: impl Fn(&Regex, &str, usize) -> Result<Option<T>>,
+    f: impl Fn(&Regex, &str, Option<usize>, usize) -> Result<Option<T>>,
 ) -> Result<Vec<Option<T>>> {
     let (values, patterns) = (text(&args[0]), text(&args[1]));
     let starts = start.and_then(|i| args.get(i)).map(|a| a.as_primitive::<Int64Type>());
@@ -161,18 +174,34 @@ fn rows_of<T>(
             last = Some((pattern, flags, compile(pattern, flags, wrap)?));
         }
         let Some((_, _, regex)) = &last else { continue };
-        let value = from_start(values.value(row), starts.map_or(1, |s| s.value(row)))?;
-        out.push(f(regex, value, row)?);
+        let value = values.value(row);
+        let from = place_of(value, starts.map_or(1, |s| s.value(row)))?;
+        out.push(f(regex, value, from, row)?);
     }
     Ok(out)
 }
 
-/// The text from its `start`-th character on.
-fn from_start(s: &str, start: i64) -> Result<&str> {
+/// Where the `start`-th character begins; the one behind the last begins at the end.
+fn place_of(s: &str, start: i64) -> Result<Option<usize>> {
     let skipped = usize::try_from(start).ok().filter(|n| *n > 0).ok_or_else(|| {
         Error::invalid(format!("a regular expression was to start at {start}; the first character is 1"))
     })?;
-    Ok(s.char_indices().nth(skipped - 1).map_or("", |(at, _)| &s[at..]))
+    Ok(s.char_indices().map(|(at, _)| at).chain([s.len()]).nth(skipped - 1))
+}
+
+/// The matches from a byte on, which see the text before it. The next one is searched behind the last, one character
+/// further if that was empty: unlike `find_iter` an empty match may follow another one at once, as in PostgreSQL and
+/// DuckDB.
+fn walk<'a>(regex: &'a Regex, s: &'a str, from: Option<usize>) -> impl Iterator<Item = Match<'a>> {
+    let mut next = from;
+    std::iter::from_fn(move || {
+        let found = regex.find_at(s, next?)?;
+        next = match found.is_empty() {
+            true => s[found.end()..].chars().next().map(|c| found.end() + c.len_utf8()),
+            false => Some(found.end()),
+        };
+        Some(found)
+    })
 }
 
 fn compile(pattern: &str, flags: &str, wrap: fn(&str) -> String) -> Result<Regex> {
@@ -253,8 +282,27 @@ mod tests {
         assert!(!compile("a.b", "l").unwrap().is_match("axb"));
         assert!(compile("a", "q").is_err());
         assert!(compile("(", "").is_err());
-        assert_eq!(from_start("日本語", 2).unwrap(), "本語");
-        assert_eq!(from_start("ab", 9).unwrap(), "");
-        assert!(from_start("ab", 0).is_err());
+        assert_eq!(place_of("日本語", 2).unwrap(), Some(3));
+        assert_eq!(place_of("ab", 3).unwrap(), Some(2));
+        assert_eq!(place_of("ab", 9).unwrap(), None);
+        assert!(place_of("ab", 0).is_err());
+    }
+
+    /// What PostgreSQL 15 and DuckDB answer.
+    #[test]
+    fn matches_from_a_place() {
+        let cases: [(&str, &str, usize, &[&str]); 6] = [
+            ("abcabc", "^abc", 3, &[]),
+            ("abcabc", "^abc", 0, &["abc"]),
+            ("aaa", "a*", 0, &["aaa", ""]),
+            ("baaab", "a*", 0, &["", "aaa", "", ""]),
+            ("日本", "", 0, &["", "", ""]),
+            ("ab ab", r"\bab", 1, &["ab"]),
+        ];
+        for (s, pattern, from, want) in cases {
+            let regex = compile(pattern, "").unwrap();
+            let got: Vec<&str> = walk(&regex, s, Some(from)).map(|m| m.as_str()).collect();
+            assert_eq!(got, want, "{s:?} {pattern:?}");
+        }
     }
 }

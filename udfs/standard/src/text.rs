@@ -84,14 +84,18 @@ pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
             &[],
             texts::<2>,
             |_| DataType::Float64,
-            |args| Ok(Arc::new(Float64Array::from(each2(args, |a, b| Ok(strsim::jaro(a, b)))?))),
+            |args| Ok(Arc::new(Float64Array::from(each2(args, |a, b| Ok(similarity(a, b, strsim::jaro)))?))),
         ),
         define(
             "jaro_winkler_similarity(text, text)",
             &[],
             texts::<2>,
             |_| DataType::Float64,
-            |args| Ok(Arc::new(Float64Array::from(each2(args, |a, b| Ok(strsim::jaro_winkler(a, b)))?))),
+            |args| {
+                Ok(Arc::new(Float64Array::from(each2(args, |a, b| {
+                    Ok(similarity(a, b, strsim::jaro_winkler))
+                })?)))
+            },
         ),
         define(
             "damerau_levenshtein(text, text)",
@@ -124,6 +128,11 @@ pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
             |args| Ok(Arc::new(BooleanArray::from(each(args, |s| Ok(s.is_ascii()))?))),
         ),
     ]
+}
+
+/// Two empty texts have nothing in common, as in DuckDB.
+fn similarity(a: &str, b: &str, f: fn(&str, &str) -> f64) -> f64 {
+    if a.is_empty() && b.is_empty() { 0.0 } else { f(a, b) }
 }
 
 fn count(n: usize) -> i64 {
@@ -176,7 +185,7 @@ fn string_split(args: &[ArrayRef]) -> Result<ArrayRef> {
     let all = rows.map(|(s, separator)| {
         s.map(|s| match separator {
             None => vec![Some(s.to_owned())],
-            Some("") => s.chars().map(|c| Some(c.to_string())).collect(),
+            Some("") if !s.is_empty() => s.chars().map(|c| Some(c.to_string())).collect(),
             Some(separator) => s.split(separator).map(|p| Some(p.to_owned())).collect(),
         })
     });
