@@ -309,4 +309,23 @@ mod tests {
     fn epochs_as_postgresql() {
         assert!((epoch(IntervalMonthDayNano::new(14, 3, 1_500_000_000)) - 37_000_801.5).abs() < 1e-6);
     }
+
+    /// Midnight in Greenwich is one o'clock in Berlin.
+    #[test]
+    fn julian_days_are_local() {
+        let part = ScalarValue::from("julian");
+        let at = ScalarValue::TimestampNanosecond(Some(1_704_067_200 * SECOND), Some("Europe/Berlin".into()));
+        let fields = [&part, &at].map(|v| Arc::new(Field::new("a", v.data_type(), true)));
+        let call = ScalarFunctionArgs {
+            args: vec![ColumnarValue::Scalar(part), ColumnarValue::Scalar(at)],
+            arg_fields: fields.to_vec(),
+            number_rows: 1,
+            return_field: Arc::new(Field::new("julian", DataType::Float64, true)),
+            config_options: Arc::default(),
+        };
+        let date_part = date_part(&datafusion::functions::datetime::date_part());
+        let got = date_part.invoke_with_args(call).unwrap().to_array(1).unwrap();
+        let got = got.as_primitive::<Float64Type>().value(0);
+        assert!((got - 2_460_311.041_666_667).abs() < 1e-6, "{got}");
+    }
 }
