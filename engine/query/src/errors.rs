@@ -49,7 +49,10 @@ fn undumped(sql: &str, error: Error) -> Error {
     let message = error.message();
     let worded = |text: String, hint: Option<&str>| {
         let worded = Error::unsupported(text).at(error.position());
-        hint.map_or(worded.copy(), |h| worded.with_hint(h))
+        match hint {
+            Some(hint) => worded.with_hint(hint),
+            None => worded,
+        }
     };
     if message.contains("does not support logical expression AggregateFunction") {
         return Error::invalid(

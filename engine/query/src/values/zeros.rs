@@ -54,7 +54,7 @@ pub(super) fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>
         Expr::Case(mut case) if case.expr.as_deref().is_some_and(is_float) => {
             case.expr = case.expr.map(|e| Box::new(unsigned(*e)));
             for (when, _) in &mut case.when_then_expr {
-                *when = Box::new(unsigned(std::mem::take(when)));
+                **when = unsigned(std::mem::take(when));
             }
             Transformed::yes(Expr::Case(case))
         }
