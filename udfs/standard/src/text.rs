@@ -185,7 +185,9 @@ fn string_split(args: &[ArrayRef]) -> Result<ArrayRef> {
     let all = rows.map(|(s, separator)| {
         s.map(|s| match separator {
             None => vec![Some(s.to_owned())],
-            Some("") if !s.is_empty() => s.chars().map(|c| Some(c.to_string())).collect(),
+            // Rust finds the empty text before and after each character.
+            Some("") if s.is_empty() => vec![Some(String::new())],
+            Some("") => s.chars().map(|c| Some(c.to_string())).collect(),
             Some(separator) => s.split(separator).map(|p| Some(p.to_owned())).collect(),
         })
     });

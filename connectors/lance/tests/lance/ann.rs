@@ -433,7 +433,7 @@ async fn explain_says_which_way() {
     for part in [
         "LanceAnnExec: uri=",
         "t.lance, version=2, column=vec, metric=l2, k=7, projection=[id]",
-        "access=index vec_idx (IVF_PQ), nprobes=auto, refine_factor=10",
+        "access=index vec_idx (IVF_PQ), nprobes=auto, refine_factor=22",
         "exact_below=10000 matching rows",
         "prefilter=[class@1 = 3]",
     ] {

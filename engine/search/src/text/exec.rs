@@ -105,6 +105,9 @@ impl ExtensionPlanner for TextSearchPlanner {
     }
 }
 
+/// What all partitions wait for, or why there is none.
+pub(super) type Once<T> = std::result::Result<T, Arc<DataFusionError>>;
+
 /// See the module.
 #[derive(Debug)]
 pub struct TextSearchExec {
@@ -119,8 +122,8 @@ pub struct TextSearchExec {
     access: String,
     schema: SchemaRef,
     properties: Arc<PlanProperties>,
-    /// Filled by the partition that comes first.
-    statistics: Arc<OnceCell<Arc<Vec<ColumnStatistics>>>>,
+    /// Filled by the partition that comes first. A failure stays too: a plan's operators cannot be run a second time.
+    statistics: Arc<OnceCell<Once<Arc<Vec<ColumnStatistics>>>>>,
     metrics: ExecutionPlanMetricsSet,
 }
 
@@ -332,13 +335,13 @@ impl ExecutionPlan for TextSearchExec {
             (Arc::clone(&self.corpus), Arc::clone(&self.statistics), self.scoring());
         let stream = futures::stream::once(async move {
             let statistics = cell
-                .get_or_try_init(|| async {
+                .get_or_init(|| async {
                     let counted = count(corpus, matcher.clone(), context).await?;
                     corpus_texts.add(counted.iter().map(|c| c.texts).max().unwrap_or(0) as usize);
-                    Ok::<_, DataFusionError>(counted)
+                    Ok(counted)
                 })
-                .await?;
-            let statistics = Arc::clone(statistics);
+                .await;
+            let statistics = statistics.clone().map_err(DataFusionError::Shared)?;
             let mut matcher = matcher;
             Ok::<_, DataFusionError>(rows.map(move |batch| {
                 let batch = batch?;

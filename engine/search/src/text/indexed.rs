@@ -47,7 +47,7 @@ use triune_lance::TextIndexes;
 use triune_lance::predicate::Predicate;
 
 use super::bm25::{ColumnStatistics, Matcher, Occurrence, bounds};
-use super::exec::{TextSearchExec, count, score};
+use super::exec::{Once, TextSearchExec, count, score};
 use crate::access::text::TextWay;
 use crate::settings::SEARCH_MODE;
 
@@ -68,7 +68,7 @@ pub struct TextIndexExec {
     strict: bool,
     properties: Arc<PlanProperties>,
     /// Filled by the partition that comes first.
-    prepared: Arc<OnceCell<Prepared>>,
+    prepared: Arc<OnceCell<Once<Prepared>>>,
     metrics: ExecutionPlanMetricsSet,
 }
 
@@ -180,7 +180,9 @@ impl ExecutionPlan for TextIndexExec {
             (Arc::clone(&self.prepared), Arc::clone(&self.rows), Arc::clone(&self.otherwise));
         let scoring = search.scoring();
         let stream = futures::stream::once(async move {
-            let ready = prepared.get_or_try_init(|| run.prepare()).await?.clone();
+            let prepare = || async move { run.prepare().await.map_err(Arc::new) };
+            let ready = prepared.get_or_init(prepare).await.clone();
+            let ready = ready.map_err(datafusion::common::DataFusionError::Shared)?;
             let there =
                 |plan: &Arc<dyn ExecutionPlan>| partition < plan.output_partitioning().partition_count();
             let none = || futures::stream::empty().boxed();
