@@ -16,11 +16,11 @@
 //! ```
 //!
 //! The *domain* holds every combination of values that the sub-query asks the outer query for, once. It is joined to
-//! the sub-query where that first speaks of them and is carried up through its operators ([`push`]): a grouping
-//! groups by it too, a LIMIT counts per combination. What comes out is joined to the outer query ([`attach`]).
+//! the sub-query where that first speaks of them and is carried up through its operators (`push`): a grouping
+//! groups by it too, a LIMIT counts per combination. What comes out is joined to the outer query (`attach`).
 //!
 //! * [`UnnestRule`] goes from the innermost sub-query outwards, so that one may speak of any query around it.
-//! * What DataFusion can do is left to it; it is asked on a copy of the operator ([`trial`]).
+//! * What DataFusion can do is left to it; it is asked on a copy of the operator (`trial`).
 //!
 //! *Deviations* from the paper: the domain is always joined, never replaced by columns of the sub-query that are equal to
 //! it; a domain with NULLs is joined as if NULL were a value, as there.
