@@ -3,9 +3,11 @@
 //! ```
 //!
 //! Differences of times, and times from their parts. `date_diff` counts the borders between two times, `date_sub` the
-//! whole parts that lie between them, both as in DuckDB (for which a week is seven days from the first time on), both negative when the second time is the earlier one. `age` and
-//! `make_timestamp` are PostgreSQL's: `age` takes years and months first, then days and time. Of TIMESTAMPTZ the clocks
-//! of their zone count, but for hours and less between two of them, of which the time that passed counts. NULL in any argument gives NULL; an unknown part and a day that does not exist are errors.
+//! whole parts that lie between them, both as in DuckDB (for which a week is seven days from the first time on), both
+//! negative when the second time is the earlier one. `age` and `make_timestamp` are PostgreSQL's: `age` takes years and
+//! months first, then days and time. Of TIMESTAMPTZ the clocks of their zone count, but for hours and less between two of
+//! them, of which the time that passed counts. NULL in any argument gives NULL; an unknown part and a day that does not
+//! exist are errors.
 
 use std::sync::Arc;
 
