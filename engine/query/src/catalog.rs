@@ -13,6 +13,7 @@ pub(crate) mod information;
 pub(crate) mod open;
 pub(crate) mod system;
 pub(crate) mod system_indexes;
+mod system_queries;
 
 use std::fmt::Debug;
 use std::sync::{Arc, Weak};

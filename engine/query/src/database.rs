@@ -34,6 +34,7 @@ use url::Url;
 
 use crate::cpu::CpuPool;
 use crate::models::Models;
+use crate::queries::Queries;
 use crate::session::Session;
 
 mod remote;
@@ -96,6 +97,7 @@ pub struct Database {
     /// Where queries compute.
     cpu: Arc<CpuPool>,
     models: Models,
+    queries: Arc<Queries>,
     options: DatabaseOptions,
 }
 
@@ -162,6 +164,7 @@ impl Database {
             store,
             cpu: Arc::default(),
             models: Models::default(),
+            queries: Arc::new(Queries::new(Arc::clone(&options.clock))),
             options,
         };
         database.load_secrets()?;
@@ -181,6 +184,11 @@ impl Database {
     /// Where time comes from.
     pub fn clock(&self) -> &Arc<dyn Clock> {
         &self.options.clock
+    }
+
+    /// The statements that run and ran.
+    pub fn queries(&self) -> &Arc<Queries> {
+        &self.queries
     }
 
     pub fn session(self: &Arc<Self>) -> Session {

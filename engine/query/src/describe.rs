@@ -20,7 +20,7 @@ use crate::statement::{Explain, Statement};
 use crate::{dml, errors, parser, principal, transaction};
 
 /// What running a statement does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum StatementKind {
     /// It reads; running it again is harmless.
     Query,
@@ -195,25 +195,39 @@ fn returning(statement: &ast::Statement) -> Option<ast::Statement> {
 ///
 /// *Errors*: of the text, when it is no statement.
 pub fn kind_of(sql: &str) -> Result<StatementKind> {
-    Ok(match parser::parse_one(sql)? {
-        Statement::Sql(tree) if dml::writing(&tree).is_some() => StatementKind::Write,
-        Statement::Sql(tree) => match tree.as_ref() {
-            ast::Statement::Query(_)
-            | ast::Statement::ShowTables { .. }
-            | ast::Statement::ShowVariable { .. }
-            | ast::Statement::ShowColumns { .. }
-            | ast::Statement::ShowFunctions { .. }
-            | ast::Statement::ShowCreate { .. }
-            | ast::Statement::ExplainTable { .. } => StatementKind::Query,
-            _ => StatementKind::Command,
-        },
-        Statement::Explain(Explain { analyze: false, .. })
-        | Statement::Describe(_)
-        | Statement::Summarize(_)
-        | Statement::ShowSecrets
-        | Statement::ShowIndexes
-        | Statement::ShowUsers
-        | Statement::ShowTokens => StatementKind::Query,
-        _ => StatementKind::Command,
-    })
+    Ok(StatementKind::of(&parser::parse_one(sql)?))
+}
+
+impl StatementKind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Query => "query",
+            Self::Write => "write",
+            Self::Command => "command",
+        }
+    }
+
+    pub(crate) fn of(statement: &Statement) -> Self {
+        match statement {
+            Statement::Sql(tree) if dml::writing(tree).is_some() => Self::Write,
+            Statement::Sql(tree) => match tree.as_ref() {
+                ast::Statement::Query(_)
+                | ast::Statement::ShowTables { .. }
+                | ast::Statement::ShowVariable { .. }
+                | ast::Statement::ShowColumns { .. }
+                | ast::Statement::ShowFunctions { .. }
+                | ast::Statement::ShowCreate { .. }
+                | ast::Statement::ExplainTable { .. } => Self::Query,
+                _ => Self::Command,
+            },
+            Statement::Explain(Explain { analyze: false, .. })
+            | Statement::Describe(_)
+            | Statement::Summarize(_)
+            | Statement::ShowSecrets
+            | Statement::ShowIndexes
+            | Statement::ShowUsers
+            | Statement::ShowTokens => Self::Query,
+            _ => Self::Command,
+        }
+    }
 }

@@ -13,6 +13,7 @@ use futures::{Stream, StreamExt};
 use triune_common::{Error, Result, boxed};
 
 use crate::progress::ProgressHandle;
+use crate::queries::RecordedStream;
 
 /// The kind of a statement, for whoever prints its result.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +31,7 @@ pub struct QueryResult {
     tag: Tag,
     stream: SendableRecordBatchStream,
     progress: ProgressHandle,
+    id: Option<u64>,
 }
 
 impl std::fmt::Debug for QueryResult {
@@ -40,19 +42,19 @@ impl std::fmt::Debug for QueryResult {
 
 impl QueryResult {
     pub(crate) fn rows(stream: SendableRecordBatchStream, plan: Arc<dyn ExecutionPlan>) -> Self {
-        Self { tag: Tag::Rows, stream, progress: ProgressHandle::of(Some(plan)) }
+        Self { tag: Tag::Rows, stream, progress: ProgressHandle::of(Some(plan)), id: None }
     }
 
     pub(crate) fn command(name: impl Into<String>, rows: Option<u64>) -> Self {
         let stream = Box::pin(EmptyRecordBatchStream::new(Arc::new(Schema::empty())));
         let tag = Tag::Command { name: name.into(), rows };
-        Self { tag, stream, progress: ProgressHandle::of(None) }
+        Self { tag, stream, progress: ProgressHandle::of(None), id: None }
     }
 
     pub(crate) fn batches(tag: Tag, schema: SchemaRef, batches: Vec<RecordBatch>) -> Self {
         let items = futures::stream::iter(batches.into_iter().map(Ok));
         let stream = Box::pin(RecordBatchStreamAdapter::new(schema, items));
-        Self { tag, stream, progress: ProgressHandle::of(None) }
+        Self { tag, stream, progress: ProgressHandle::of(None), id: None }
     }
 
     /// The same rows with other names of columns.
@@ -74,6 +76,24 @@ impl QueryResult {
             Ok(RecordBatch::try_new_with_options(Arc::clone(&with), batch.columns().to_vec(), &rows)?)
         });
         Self { stream: Box::pin(RecordBatchStreamAdapter::new(renamed, stream)), ..self }
+    }
+
+    pub(crate) fn with_id(self, id: u64) -> Self {
+        Self { id: Some(id), ..self }
+    }
+
+    /// The same rows, followed by the statement's record.
+    pub(crate) fn recorded(
+        self,
+        id: u64,
+        follow: impl FnOnce(SendableRecordBatchStream) -> RecordedStream,
+    ) -> Self {
+        Self { stream: Box::pin(follow(self.stream)), id: Some(id), ..self }
+    }
+
+    /// The statement's in `system.queries`; `None` for one that another statement runs.
+    pub fn id(&self) -> Option<u64> {
+        self.id
     }
 
     pub fn schema(&self) -> SchemaRef {

@@ -33,7 +33,7 @@ use crate::progress::ProgressHandle;
 use crate::result::QueryResult;
 use crate::statement::Statement;
 use crate::transaction::{self, Work};
-use crate::{commands, dml, errors, moments, parser, prepass};
+use crate::{commands, dml, errors, moments, parser, prepass, queries};
 
 /// One user's conversation with a database. Cheap to make; clones are the same session.
 #[derive(Debug, Clone)]
@@ -174,7 +174,30 @@ impl Session {
     /// Runs one statement with values for its parameters.
     #[boxed]
     pub async fn execute_with(&self, sql: &str, params: &Params) -> Result<QueryResult> {
-        let statement = self.core.parse(sql, params)?;
+        if queries::is_recorded() {
+            let statement = self.core.parse(sql, params)?;
+            return self.execute_statement(sql, statement, params).await;
+        }
+        let queries = self.core.database.queries();
+        let begun = queries.moment();
+        let statement = match self.core.parse(sql, params) {
+            Ok(statement) => statement,
+            Err(error) => {
+                queries.refused(&self.core, sql, begun, &error);
+                return Err(error);
+            }
+        };
+        let recorder = queries.begin(&self.core, sql, &statement, begun);
+        recorder.run(self.execute_statement(sql, statement, params)).await
+    }
+
+    #[boxed]
+    async fn execute_statement(
+        &self,
+        sql: &str,
+        statement: Arc<Statement>,
+        params: &Params,
+    ) -> Result<QueryResult> {
         principal::authorise(&self.core, &statement)?;
         if !params.is_empty() && constants::may_call(&self.core, sql) {
             let settled = constants::settle_statement(&self.core, statement.as_ref(), params).boxed();
@@ -448,7 +471,7 @@ impl SessionCore {
         plan: Arc<dyn ExecutionPlan>,
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
-        self.database.cpu().stream(plan, context)
+        self.database.cpu().stream(plan, queries::charged(context))
     }
 
     /// Starts a bound logical plan.

@@ -10,6 +10,8 @@
 //!
 //! `system.indexes` has a row for each index of a table, `system.index_progress` one for each that is being built.
 //!
+//! `system.queries` has a row for each statement that runs or ran last: see `queries`.
+//!
 //! `system.models` has a row for each embedding model.
 
 use std::sync::{Arc, Weak};
@@ -21,7 +23,7 @@ use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::datasource::MemTable;
 use datafusion::error::{DataFusionError, Result as DfResult};
 
-use super::system_indexes;
+use super::{system_indexes, system_queries};
 use crate::session::SessionCore;
 
 /// The schema's name; no schema of a user's can have it.
@@ -30,7 +32,8 @@ const MAINTENANCE: &str = "maintenance";
 const INDEXES: &str = "indexes";
 const INDEX_PROGRESS: &str = "index_progress";
 const MODELS: &str = "models";
-const TABLES: [&str; 4] = [INDEX_PROGRESS, INDEXES, MAINTENANCE, MODELS];
+const QUERIES: &str = "queries";
+const TABLES: [&str; 5] = [INDEX_PROGRESS, INDEXES, MAINTENANCE, MODELS, QUERIES];
 
 #[derive(Debug)]
 pub(super) struct SystemSchema(pub(super) Weak<SessionCore>);
@@ -46,6 +49,7 @@ impl SchemaProvider for SystemSchema {
         let batch = match name {
             MAINTENANCE => return Ok(Some(maintenance(&session)?)),
             INDEXES => Box::pin(system_indexes::indexes(&session)).await,
+            QUERIES => system_queries::batch(&session),
             MODELS => crate::commands::models::batch(&session),
             INDEX_PROGRESS => system_indexes::progress(&session),
             _ => return Ok(None),
