@@ -32,8 +32,8 @@ use parking_lot::{Mutex, RwLock};
 use triune_common::{Clock, Error};
 
 pub(crate) use charged::charged;
-pub use entry::{QueryInfo, QueryStatus};
 pub(crate) use entry::Entry;
+pub use entry::{QueryInfo, QueryStatus};
 pub(crate) use recorder::{RecordedStream, Recorder, is_recorded};
 
 use crate::principal::{Principal, Role};

@@ -23,7 +23,8 @@ pub(super) fn batch(session: &SessionCore) -> Result<RecordBatch> {
         Arc::new(all.iter().map(of).collect::<Float64Array>())
     };
     let seconds = |d: Option<Duration>| d.map(|d| d.as_secs_f64());
-    let started = TimestampMicrosecondArray::from_iter_values(all.iter().map(|q| q.started.timestamp_micros()));
+    let started =
+        TimestampMicrosecondArray::from_iter_values(all.iter().map(|q| q.started.timestamp_micros()));
     Ok(RecordBatch::try_from_iter_with_nullable([
         ("id", number(&|q| Some(q.id)), false),
         ("principal", text(&|q| q.principal.clone()), true),

@@ -11,8 +11,7 @@ use crate::statement::Statement;
 const LONGEST: usize = 4 << 10;
 
 /// Words of statements whose options are secrets.
-const SECRETS: [&str; 8] =
-    ["PASSWORD", "SECRET", "USER", "ROLE", "TOKEN", "MODEL", "LOCATION", "OPTIONS"];
+const SECRETS: [&str; 8] = ["PASSWORD", "SECRET", "USER", "ROLE", "TOKEN", "MODEL", "LOCATION", "OPTIONS"];
 
 /// Of a statement, by what it is.
 pub(super) fn of_statement(sql: &str, statement: &Statement) -> String {
