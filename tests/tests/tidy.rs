@@ -11,7 +11,7 @@ use serde_json::Value;
 /// Crates from the ground up: a crate may depend on those before it only.
 const LAYERS: [&[&str]; 10] = [
     &["triune-common"],
-    &["triune-vector", "triune-timeseries", "triune-unnest"],
+    &["triune-formats", "triune-vector", "triune-timeseries", "triune-unnest"],
     &["triune-object-store", "triune-embed", "triune-standard"],
     &["triune-files", "triune-lance"],
     &["triune-storage"],

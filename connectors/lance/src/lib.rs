@@ -42,7 +42,7 @@ pub use method::IndexMethod;
 pub use metric::{LanceMetric, VectorScorer};
 pub use provider::LanceProvider;
 pub use scan::LanceScanExec;
-pub use store::{LanceCaches, LanceOptions, LanceStore, NoOptions};
+pub use store::{CacheUse, LanceCaches, LanceOptions, LanceStore, NoOptions};
 pub use text::{TextColumn, TextIndexes, TextPosting, TextWords};
 pub use version::LanceVersion;
 pub use write::WriteMode;

@@ -73,6 +73,16 @@ impl fmt::Debug for LanceStore {
     }
 }
 
+/// How one of the caches does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CacheUse {
+    /// `index`, `metadata` or `column`.
+    pub name: &'static str,
+    pub hits: u64,
+    pub misses: u64,
+    pub bytes: usize,
+}
+
 impl LanceStore {
     pub fn new(caches: LanceCaches, options: Arc<dyn LanceOptions>) -> Arc<Self> {
         let registry = Arc::new(ObjectStoreRegistry::default());
@@ -84,6 +94,23 @@ impl LanceStore {
     /// The decoded columns that tables of this store share: see [`LanceProvider::with_cache`].
     pub fn columns(&self) -> &Arc<ColumnCache> {
         &self.columns
+    }
+
+    /// What the caches have answered since the store was made, and what they hold.
+    #[boxed]
+    pub async fn cache_use(&self) -> Vec<CacheUse> {
+        let lance = |name, stats: lance_core::cache::CacheStats| CacheUse {
+            name,
+            hits: stats.hits,
+            misses: stats.misses,
+            bytes: stats.size_bytes,
+        };
+        let (hits, misses) = self.columns.counts();
+        vec![
+            lance("index", self.session.index_cache_stats().await),
+            lance("metadata", self.session.metadata_cache_stats().await),
+            CacheUse { name: "column", hits, misses, bytes: self.columns.bytes() },
+        ]
     }
 
     /// The dataset at `url` as a table, at one version that later commits do not move.

@@ -19,7 +19,6 @@ pub mod plan;
 pub mod table;
 pub mod target;
 pub mod text;
-pub mod value;
 
 use std::io::Write;
 use std::time::Duration;

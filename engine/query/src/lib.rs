@@ -63,6 +63,7 @@ mod types;
 mod users;
 mod values;
 mod visit;
+mod vitals;
 mod yielding;
 
 pub use catalog::{CATALOG, DEFAULT_SCHEMA};
@@ -76,6 +77,8 @@ pub use queries::{Queries, QueryInfo, QueryStatus, Watcher};
 pub use result::{QueryResult, Tag};
 pub use session::{ColumnInfo, FunctionInfo, FunctionKind, Names, Relation, Session, TableInfo};
 pub use split::{Split, StatementText, split_statements};
+pub use triune_lance::CacheUse;
 pub use triune_object_store::{Environment, StoreLimits};
 pub use triune_storage::place::WalKind;
 pub use types::sql_type_name;
+pub use vitals::{IndexVitals, MemoryVitals, StorageVitals, Vitals};

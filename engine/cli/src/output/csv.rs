@@ -1,27 +1,14 @@
-//! `--format csv` and `--format tsv`, streamed, with a header.
-//!
-//! CSV follows RFC 4180 with `\n` between records: fields with a comma, a quote or a line end are quoted,
-//! quotes are doubled. As in PostgreSQL, NULL is an empty field and an empty text is `""`. Vectors, lists,
-//! structs and maps are JSON text, which `'…'::VECTOR(n)` reads again.
-//!
-//! TSV is PostgreSQL's text format (also ClickHouse's): tab, line ends and backslash inside a value are
-//! written `\t`, `\n`, `\r`, `\\`, and NULL is `\N`.
+//! `--format csv` and `--format tsv`, streamed, with a header: see [`triune_formats::separated`].
 
 use std::io::Write;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
 use triune_common::Result;
+use triune_formats::separated::SeparatedRows;
+pub use triune_formats::separated::Separator;
 
-use super::value::{Column, Purpose};
 use super::{Sink, drain};
-
-/// The two dialects of one value a field, one record a line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Separator {
-    Comma,
-    Tab,
-}
 
 /// Writes a header and then every row as it arrives.
 pub struct SeparatedSink<'a> {
@@ -41,71 +28,17 @@ impl<'a> SeparatedSink<'a> {
     /// Writes the header at once.
     pub fn try_new(out: &'a mut (dyn Write + Send), schema: &Schema, separator: Separator) -> Result<Self> {
         let mut sink = Self { out, separator, rows: 0, buffer: String::new() };
-        for (i, field) in schema.fields().iter().enumerate() {
-            sink.separate(i);
-            sink.field(field.name());
-        }
-        sink.buffer.push('\n');
+        separator.write_header(schema, &mut sink.buffer);
         drain(&mut sink.buffer, sink.out, true)?;
         Ok(sink)
-    }
-
-    fn separate(&mut self, column: usize) {
-        if column > 0 {
-            self.buffer.push(match self.separator {
-                Separator::Comma => ',',
-                Separator::Tab => '\t',
-            });
-        }
-    }
-
-    fn field(&mut self, text: &str) {
-        match self.separator {
-            Separator::Comma if text.is_empty() || text.contains([',', '"', '\n', '\r']) => {
-                self.buffer.push('"');
-                self.buffer.push_str(&text.replace('"', "\"\""));
-                self.buffer.push('"');
-            }
-            Separator::Tab if text.contains(['\t', '\n', '\r', '\\']) => {
-                for c in text.chars() {
-                    match c {
-                        '\t' => self.buffer.push_str("\\t"),
-                        '\n' => self.buffer.push_str("\\n"),
-                        '\r' => self.buffer.push_str("\\r"),
-                        '\\' => self.buffer.push_str("\\\\"),
-                        c => self.buffer.push(c),
-                    }
-                }
-            }
-            _ => self.buffer.push_str(text),
-        }
     }
 }
 
 impl Sink for SeparatedSink<'_> {
     fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        let schema = batch.schema();
-        let columns = schema
-            .fields()
-            .iter()
-            .zip(batch.columns())
-            .map(|(field, array)| Column::try_new(field, array.as_ref(), Purpose::Display))
-            .collect::<Result<Vec<_>>>()?;
-        let mut text = String::new();
+        let mut rows = SeparatedRows::try_new(batch, self.separator)?;
         for row in 0..batch.num_rows() {
-            for (i, column) in columns.iter().enumerate() {
-                self.separate(i);
-                if column.is_null(row) {
-                    if self.separator == Separator::Tab {
-                        self.buffer.push_str("\\N");
-                    }
-                } else {
-                    text.clear();
-                    column.write_text(row, &mut text);
-                    self.field(&text);
-                }
-            }
-            self.buffer.push('\n');
+            rows.write(row, &mut self.buffer);
             self.rows += 1;
             drain(&mut self.buffer, self.out, false)?;
         }

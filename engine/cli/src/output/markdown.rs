@@ -15,8 +15,8 @@ use arrow::datatypes::Schema;
 use triune_common::Result;
 
 use super::text::visible;
-use super::value::{Column, Purpose, is_number};
 use super::{Sink, drain};
+use triune_formats::value::{Column, Purpose, is_number};
 
 /// Writes a header and then every row as it arrives.
 pub struct MarkdownSink<'a> {

@@ -7,8 +7,8 @@ use triune_common::Result;
 
 use super::palette::Palette;
 use super::text::visible_lines;
-use super::value::{Column, Purpose};
 use super::{Sink, io_error};
+use triune_formats::value::{Column, Purpose};
 
 /// Writes plans. A result of one column is text; of two, the first holds the plan's kind and is a heading.
 pub struct PlanSink<'a> {

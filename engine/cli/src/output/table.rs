@@ -27,8 +27,8 @@ use triune_common::Result;
 use super::layout::{Layout, fit};
 use super::palette::Palette;
 use super::text::{count, duration, elide, pad, visible, width};
-use super::value::{Column, Purpose, is_number};
 use super::{Sink, expanded, io_error};
+use triune_formats::value::{Column, Purpose, is_number};
 
 /// Without a width to fit into, a cell is cut only after this many.
 const WIDEST_CELL: usize = 4096;

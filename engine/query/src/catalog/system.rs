@@ -4,8 +4,8 @@
 //! SELECT hot_bytes, hot_bytes_limit, checkpoints, slowed_commits FROM system.maintenance;
 //! ```
 //!
-//! `system.maintenance` has one row: how full the hot store and the log are and within which limits, how many
-//! checkpoints were made and when the last, how many commits had to wait for one, how often the keeper has merged
+//! `system.maintenance` has one row: how full the hot store and the log are and within which limits, since when the oldest
+//! commit waits for a checkpoint, how many checkpoints were made and when the last, how many commits had to wait for one, how often the keeper has merged
 //! fragments, what VACUUM has freed, and what went wrong last.
 //!
 //! `system.indexes` has a row for each index of a table, `system.index_progress` one for each that is being built.
@@ -76,6 +76,7 @@ fn maintenance(session: &SessionCore) -> DfResult<Arc<dyn TableProvider>> {
         ("hot_bytes_limit", number(info.hot_bytes_limit), false),
         ("wal_bytes", number(info.wal_bytes), false),
         ("wal_bytes_limit", number(info.wal_bytes_limit), false),
+        ("oldest_hot", moment(info.oldest_hot), true),
         ("checkpoints", number(info.checkpoints), false),
         ("last_checkpoint", moment(info.last_checkpoint), true),
         ("slowed_commits", number(info.slowed_commits), false),

@@ -13,12 +13,13 @@ use triune_common::Result;
 use triune_storage::stamp::TableId;
 use triune_storage::store::IndexInfo;
 
+use crate::database::Database;
 use crate::ddl::show;
 use crate::session::SessionCore;
 
 /// Schema and name of each table of the database.
-fn names(session: &SessionCore) -> HashMap<TableId, (String, String)> {
-    let catalog = session.database().catalog();
+fn names(database: &Database) -> HashMap<TableId, (String, String)> {
+    let catalog = database.catalog();
     let mut out = HashMap::new();
     for (schema, entry) in &catalog.schemas {
         for (name, relation) in &entry.relations {
@@ -36,10 +37,9 @@ fn times(all: impl Iterator<Item = Option<DateTime<Utc>>>) -> ArrayRef {
 }
 
 /// The indexes of tables that have a name, in the order of schema, table and name.
-pub(crate) async fn known(session: &SessionCore) -> Result<Vec<(String, String, IndexInfo)>> {
-    let names = names(session);
-    let mut out: Vec<_> = session
-        .database()
+pub(crate) async fn known(database: &Database) -> Result<Vec<(String, String, IndexInfo)>> {
+    let names = names(database);
+    let mut out: Vec<_> = database
         .store()
         .indexes()
         .await?
@@ -57,7 +57,7 @@ pub(crate) async fn known(session: &SessionCore) -> Result<Vec<(String, String, 
 type Known = (String, String, IndexInfo);
 
 pub(super) async fn indexes(session: &SessionCore) -> Result<RecordBatch> {
-    let all = known(session).await?;
+    let all = known(session.database()).await?;
     let text = |of: &dyn Fn(&Known) -> Option<String>| -> ArrayRef {
         Arc::new(all.iter().map(of).collect::<StringArray>())
     };
@@ -93,7 +93,7 @@ pub(super) async fn indexes(session: &SessionCore) -> Result<RecordBatch> {
 }
 
 pub(super) fn progress(session: &SessionCore) -> Result<RecordBatch> {
-    let names = names(session);
+    let names = names(session.database());
     let all = session.database().store().index_progress();
     let place = |id: &TableId| names.get(id).cloned().unzip();
     let schemas: ArrayRef = Arc::new(all.iter().map(|p| place(&p.table).0).collect::<StringArray>());

@@ -30,7 +30,7 @@ pub(super) async fn show(core: &Arc<SessionCore>) -> Result<QueryResult> {
     let catalog = core.database().catalog();
     let state = core.state();
     let mut rows = Vec::new();
-    for (schema, table, info) in system_indexes::known(core).await? {
+    for (schema, table, info) in system_indexes::known(core.database()).await? {
         rows.push(Row {
             schema,
             table,

@@ -89,6 +89,8 @@ pub struct MaintenanceInfo {
     pub hot_bytes_limit: u64,
     pub wal_bytes: u64,
     pub wal_bytes_limit: u64,
+    /// The oldest commit that is in the log and in memory only.
+    pub oldest_hot: Option<DateTime<Utc>>,
     pub checkpoints: u64,
     pub last_checkpoint: Option<DateTime<Utc>>,
     pub slowed_commits: u64,
@@ -109,6 +111,7 @@ impl Store {
             hot_bytes_limit: self.shared.limits.hot_bytes as u64,
             wal_bytes: gauge.wal_bytes.load(Ordering::Relaxed),
             wal_bytes_limit: self.shared.limits.wal_bytes,
+            oldest_hot: self.shared.oldest_hot().map(|ts| ts.time()),
             checkpoints: gauge.checkpoints.load(Ordering::Relaxed),
             last_checkpoint: last.checkpoint,
             slowed_commits: gauge.slowed.load(Ordering::Relaxed),

@@ -25,7 +25,7 @@ use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use triune_common::{Error, Result};
 
-use super::json::write_json_string;
+use crate::json::write_json_string;
 
 /// Lists of numbers of at most this many elements are written completely in tables.
 const SHORT_VECTOR: usize = 4;
@@ -131,7 +131,7 @@ impl<'a> Column<'a> {
     }
 
     /// The value for people, `NULL` for a null. May contain control characters: pass it through
-    /// [`visible`](super::text::visible) before it meets a terminal.
+    /// something that spells them out before it meets a terminal.
     pub fn write_short(&self, row: usize, out: &mut String) {
         self.write_display(row, out, false);
     }
