@@ -3,6 +3,7 @@
 //! ```text
 //! $ triune serve shop --listen 127.0.0.1:50051
 //! listening on grpc://127.0.0.1:50051
+//! and on http://127.0.0.1:50052
 //! ```
 
 use std::io::Write;
@@ -25,6 +26,14 @@ pub struct ServeOptions {
     /// Where to listen for Flight SQL; port 0 takes a free one, which is printed
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50051")]
     pub listen: SocketAddr,
+
+    /// Where to speak HTTP (default: the port after that of --listen; a free one where that is 0)
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "no_http")]
+    pub http: Option<SocketAddr>,
+
+    /// Speak no HTTP
+    #[arg(long)]
+    pub no_http: bool,
 
     /// The server's certificate and the chain to its authority (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_key")]
@@ -87,6 +96,22 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     })
 }
 
+/// HTTP is next door, unless it was said where.
+fn http_address(options: &ServeOptions) -> Result<Option<SocketAddr>> {
+    if options.no_http || options.http.is_some() {
+        return Ok(options.http);
+    }
+    let mut next = options.listen;
+    match options.listen.port() {
+        0 => {}
+        port => next.set_port(port.checked_add(1).ok_or_else(|| {
+            Error::invalid(format!("after port {port} there is none for HTTP"))
+                .with_hint("say --http ADDRESS or --no-http")
+        })?),
+    }
+    Ok(Some(next))
+}
+
 fn server_options(options: &ServeOptions) -> Result<ServerOptions> {
     let tls = match (&options.tls_cert, &options.tls_key) {
         (Some(certificate), Some(key)) => Some(TlsFiles {
@@ -97,6 +122,7 @@ fn server_options(options: &ServeOptions) -> Result<ServerOptions> {
         _ => None,
     };
     Ok(ServerOptions {
+        http: http_address(options)?,
         tls,
         authenticate: options.auth,
         insecure: options.insecure,
@@ -155,6 +181,9 @@ pub async fn run(options: ServeOptions) -> Result<()> {
     // From here on a signal is a wish to stop and no longer the end of the process.
     let stopping = stop().boxed();
     say(&format!("listening on {}", server.url()));
+    if let Some(url) = server.http_url() {
+        say(&format!("and on {url}"));
+    }
     server.run(stopping).await?;
     say("stopped");
     Ok(())

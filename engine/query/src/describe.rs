@@ -231,3 +231,30 @@ impl StatementKind {
         }
     }
 }
+
+/// What of the statement lives in its session and would be lost with it: `a transaction`, `a setting` …; `None` for a
+/// statement that stands by itself.
+pub fn kept_by_session(sql: &str) -> Result<Option<&'static str>> {
+    use ast::Statement as Sql;
+    Ok(match parser::parse_one(sql)? {
+        Statement::Sql(sql) => match *sql {
+            Sql::StartTransaction { .. }
+            | Sql::Commit { .. }
+            | Sql::Rollback { .. }
+            | Sql::Savepoint { .. }
+            | Sql::ReleaseSavepoint { .. } => Some("a transaction"),
+            Sql::Set(_) => Some("a setting"),
+            Sql::Prepare { .. } | Sql::Execute { .. } | Sql::Deallocate { .. } => {
+                Some("a prepared statement")
+            }
+            Sql::CreateTable(table) if table.temporary => Some("a temporary table"),
+            Sql::CreateView(view) if view.temporary => Some("a temporary view"),
+            _ => None,
+        },
+        Statement::Abort => Some("a transaction"),
+        Statement::Reset(_) => Some("a setting"),
+        Statement::CreateExternalTable(table) if table.temporary => Some("a temporary table"),
+        Statement::CreateTableLike { table, .. } if table.temporary => Some("a temporary table"),
+        _ => None,
+    })
+}

@@ -110,6 +110,12 @@ impl Queries {
         true
     }
 
+    /// Ends every statement that runs.
+    pub fn cancel_all(&self) {
+        let running: Vec<_> = self.running.lock().values().cloned().collect();
+        running.iter().for_each(|q| q.cancel.cancel());
+    }
+
     /// How many statements run.
     pub fn running(&self) -> usize {
         self.running.lock().len()

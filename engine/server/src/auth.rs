@@ -3,5 +3,5 @@
 mod credentials;
 mod login;
 
-pub(crate) use credentials::{COOKIE, Credentials, cookie};
+pub(crate) use credentials::{COOKIE, Credentials, cookie, was_issued};
 pub(crate) use login::Logins;

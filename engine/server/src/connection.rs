@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tonic::Extensions;
 use tonic::transport::server::{Connected, TlsConnectInfo};
 
+use crate::metrics::OpenConnection;
 use crate::sessions::Sessions;
 
 /// What a request knows of its connection.
@@ -47,13 +48,14 @@ impl Drop for Ending {
 pub(crate) struct Connection {
     stream: TcpStream,
     ending: Ending,
+    _open: OpenConnection,
 }
 
 impl Connection {
-    pub(crate) fn new(stream: TcpStream, peer: Peer, sessions: Arc<Sessions>) -> Self {
+    pub(crate) fn new(stream: TcpStream, peer: Peer, sessions: Arc<Sessions>, open: OpenConnection) -> Self {
         // A small answer must not wait for a larger one.
         let _ = stream.set_nodelay(true);
-        Self { stream, ending: Ending { peer, sessions } }
+        Self { stream, ending: Ending { peer, sessions }, _open: open }
     }
 }
 

@@ -48,6 +48,8 @@ impl std::fmt::Debug for TlsFiles {
 #[derive(Debug, Clone)]
 pub struct ServerOptions {
     pub listen: SocketAddr,
+    /// Where HTTP is spoken; nowhere if `None`.
+    pub http: Option<SocketAddr>,
     pub tls: Option<TlsFiles>,
     /// Clients have to log in even on loopback. They have to everywhere once there are users.
     pub authenticate: bool,
@@ -69,6 +71,7 @@ impl ServerOptions {
     pub fn new(listen: SocketAddr) -> Self {
         Self {
             listen,
+            http: None,
             tls: None,
             authenticate: false,
             insecure: false,
@@ -82,22 +85,24 @@ impl ServerOptions {
 
     /// Refuses to be open to other machines by mistake.
     pub fn check(&self) -> Result<()> {
-        if self.listen.ip().is_loopback() || self.insecure || self.tls.is_some() {
-            return Ok(());
-        }
+        let mut addresses = [Some(self.listen), self.http].into_iter().flatten();
+        let open = addresses.find(|a| !a.ip().is_loopback());
+        let Some(open) = open.filter(|_| !self.insecure && self.tls.is_none()) else { return Ok(()) };
         Err(Error::new(
             ErrorKind::Permission,
-            format!(
-                "{} is open to other machines, and passwords and rows would travel in clear",
-                self.listen
-            ),
+            format!("{open} is open to other machines, and passwords and rows would travel in clear"),
         )
         .with_hint("give --tls-cert and --tls-key, listen on 127.0.0.1, or say --insecure"))
     }
 
     /// Whether clients have to log in although there are no users yet.
     pub(crate) fn wants_users(&self) -> bool {
-        self.authenticate || !(self.listen.ip().is_loopback() || self.insecure)
+        self.authenticate || !(self.is_local() || self.insecure)
+    }
+
+    /// Whether only this machine can connect.
+    pub(crate) fn is_local(&self) -> bool {
+        [Some(self.listen), self.http].into_iter().flatten().all(|a| a.ip().is_loopback())
     }
 }
 
@@ -112,6 +117,8 @@ mod tests {
         let open = ServerOptions::new("0.0.0.0:0".parse().unwrap());
         assert!(open.check().unwrap_err().to_string().contains("--insecure"));
         assert!(open.wants_users());
+        let http = ServerOptions { http: Some(open.listen), ..loopback };
+        assert!(http.check().is_err() && http.wants_users());
         let insecure = ServerOptions { insecure: true, ..open };
         assert!(insecure.check().is_ok() && !insecure.wants_users());
     }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arrow_flight::flight_service_server::FlightServiceServer;
@@ -10,13 +10,17 @@ use datafusion::common::runtime::SpawnedTask;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 use tonic::transport::server::ServerTlsConfig;
 use tonic::transport::{Certificate, Identity};
 use triune_common::{Error, ErrorKind, Result, boxed};
 use triune_query::Database;
 
+use crate::auth::Logins;
 use crate::connection::{Connection, Peer};
 use crate::flight::Gate;
+use crate::http::{self, App};
+use crate::metrics::{Metrics, Protocol};
 use crate::options::ServerOptions;
 use crate::sessions::Sessions;
 
@@ -37,6 +41,7 @@ pub struct Server {
     options: Arc<ServerOptions>,
     listener: TcpListener,
     address: SocketAddr,
+    http: Option<(TcpListener, SocketAddr)>,
     first_password: Option<String>,
 }
 
@@ -49,20 +54,16 @@ impl Server {
         options.check()?;
         // What is wrong with a certificate is to be said before anybody connects.
         transport(&options)?;
-        let in_use = |e: std::io::Error| {
-            let kind = match e.kind() {
-                std::io::ErrorKind::PermissionDenied => ErrorKind::Permission,
-                _ => ErrorKind::Unavailable,
-            };
-            Error::new(kind, format!("{} cannot be listened on: {e}", options.listen))
+        let (listener, address) = listen(options.listen).await?;
+        let http = match options.http {
+            Some(wanted) => Some(listen(wanted).await?),
+            None => None,
         };
-        let listener = TcpListener::bind(options.listen).await.map_err(in_use)?;
-        let address = listener.local_addr().map_err(in_use)?;
         let first_password = match options.wants_users() {
             true => database.first_admin().await?.map(|p| p.expose().clone()),
             false => None,
         };
-        Ok(Self { database, options: Arc::new(options), listener, address, first_password })
+        Ok(Self { database, options: Arc::new(options), listener, address, http, first_password })
     }
 
     /// Where it listens; the port that was chosen, where 0 was asked for.
@@ -76,6 +77,12 @@ impl Server {
         format!("{scheme}://{}", self.address)
     }
 
+    /// `http://127.0.0.1:50052`, `https://…`; `None` where HTTP is not spoken.
+    pub fn http_url(&self) -> Option<String> {
+        let scheme = if self.options.tls.is_some() { "https" } else { "http" };
+        self.http.as_ref().map(|(_, address)| format!("{scheme}://{address}"))
+    }
+
     /// The password of the user `admin` that was made just now, to be shown once.
     pub fn take_first_password(&mut self) -> Option<String> {
         self.first_password.take()
@@ -85,9 +92,20 @@ impl Server {
     /// the rest, rolls open transactions back, checkpoints and closes the database.
     #[boxed]
     pub async fn run(self, stop: BoxStop) -> Result<()> {
-        let Self { database, options, listener, .. } = self;
+        let Self { database, options, listener, http, .. } = self;
         let sessions = Arc::new(Sessions::new(Arc::clone(&database), options.idle_timeout));
-        let gate = Gate::new(Arc::clone(&database), Arc::clone(&sessions), Arc::clone(&options));
+        let logins = Arc::new(Logins::new(Arc::clone(&database)));
+        let metrics = Arc::new(Metrics::new(database.clock().now()));
+        database.queries().watch({
+            let metrics = Arc::clone(&metrics);
+            Arc::new(move |query| metrics.ended(query))
+        });
+        let gate = Gate::new(
+            Arc::clone(&database),
+            Arc::clone(&sessions),
+            Arc::clone(&logins),
+            Arc::clone(&options),
+        );
         let service = FlightServiceServer::new(gate)
             .max_decoding_message_size(options.message_limit)
             .max_encoding_message_size(usize::MAX)
@@ -104,13 +122,41 @@ impl Server {
             }
         });
         let stopping = stop.shared();
-        let served = transport
-            .add_service(service)
-            .serve_with_incoming_shutdown(incoming(listener, Arc::clone(&sessions)), stopping.clone());
+        let app = Arc::new(App {
+            database: Arc::clone(&database),
+            sessions: Arc::clone(&sessions),
+            logins,
+            options: Arc::clone(&options),
+            metrics: Arc::clone(&metrics),
+            stopping: AtomicBool::new(false),
+        });
+        let told = CancellationToken::new();
+        let over_http = {
+            let (app, told) = (Arc::clone(&app), told.clone());
+            let tls = options.tls.as_ref().map(http::acceptor).transpose()?;
+            async move {
+                match http {
+                    Some((listener, _)) => http::serve(listener, tls, app, told).await,
+                    None => told.cancelled().await,
+                }
+            }
+        };
+        let served = transport.add_service(service).serve_with_incoming_shutdown(
+            incoming(listener, Arc::clone(&sessions), metrics),
+            stopping.clone(),
+        );
+        let served = async {
+            let (flight, ()) = tokio::join!(served, over_http);
+            flight
+        };
         let drained = async {
             stopping.await;
+            app.stopping.store(true, Ordering::Relaxed);
+            told.cancel();
             tokio::time::sleep(options.drain).await;
             sessions.cancel_all();
+            // Those over HTTP belong to no session that stays.
+            database.queries().cancel_all();
             // Whoever is cancelled has a moment to hear it.
             tokio::time::sleep(Duration::from_secs(1)).await;
         };
@@ -125,6 +171,19 @@ impl Server {
         drop(sessions);
         finish(&database).await
     }
+}
+
+async fn listen(wanted: SocketAddr) -> Result<(TcpListener, SocketAddr)> {
+    let in_use = |e: std::io::Error| {
+        let kind = match e.kind() {
+            std::io::ErrorKind::PermissionDenied => ErrorKind::Permission,
+            _ => ErrorKind::Unavailable,
+        };
+        Error::new(kind, format!("{wanted} cannot be listened on: {e}"))
+    };
+    let listener = TcpListener::bind(wanted).await.map_err(in_use)?;
+    let address = listener.local_addr().map_err(in_use)?;
+    Ok((listener, address))
 }
 
 /// HTTP/2 and TLS.
@@ -175,20 +234,25 @@ fn chain(error: &dyn std::error::Error) -> String {
 fn incoming(
     listener: TcpListener,
     sessions: Arc<Sessions>,
+    metrics: Arc<Metrics>,
 ) -> BoxStream<'static, std::io::Result<Connection>> {
     let next = AtomicU64::new(1);
-    futures::stream::unfold((listener, sessions, next), |(listener, sessions, next)| async move {
-        loop {
-            match listener.accept().await {
-                Ok((stream, address)) => {
-                    let peer = Peer { connection: next.fetch_add(1, Ordering::Relaxed), address };
-                    let connection = Connection::new(stream, peer, Arc::clone(&sessions));
-                    return Some((Ok(connection), (listener, sessions, next)));
+    futures::stream::unfold(
+        (listener, sessions, metrics, next),
+        |(listener, sessions, metrics, next)| async move {
+            loop {
+                match listener.accept().await {
+                    Ok((stream, address)) => {
+                        let peer = Peer { connection: next.fetch_add(1, Ordering::Relaxed), address };
+                        let open = metrics.connected(Protocol::Flight);
+                        let connection = Connection::new(stream, peer, Arc::clone(&sessions), open);
+                        return Some((Ok(connection), (listener, sessions, metrics, next)));
+                    }
+                    // Out of file descriptors, or a client that went away: others will come.
+                    Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
                 }
-                // Out of file descriptors, or a client that went away: others will come.
-                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
             }
-        }
-    })
+        },
+    )
     .boxed()
 }

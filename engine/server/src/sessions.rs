@@ -393,6 +393,11 @@ impl Sessions {
         all.iter().for_each(|s| s.cancel_all());
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.known.lock().by_id.len()
+    }
+
     /// Ends all sessions.
     pub(crate) fn end(&self) {
         let all = std::mem::take(&mut *self.known.lock());

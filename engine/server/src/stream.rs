@@ -58,7 +58,7 @@ fn plain_type(data_type: &DataType) -> DataType {
     }
 }
 
-fn plain_batch(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, Status> {
+pub(crate) fn plain_batch(batch: &RecordBatch, schema: &SchemaRef) -> triune_common::Result<RecordBatch> {
     let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| {
         if column.data_type() == field.data_type() {
             Ok(Arc::clone(column))
@@ -70,7 +70,7 @@ fn plain_batch(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, S
     let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     columns
         .and_then(|columns| RecordBatch::try_new_with_options(Arc::clone(schema), columns, &rows))
-        .map_err(|e| status::of_error(e.into()))
+        .map_err(Into::into)
 }
 
 /// When a request has to be done.
@@ -118,7 +118,7 @@ pub(crate) fn rows(
         let send_all = async move {
             for mut result in results {
                 while let Some(batch) = result.next().await {
-                    let batch = plain_batch(&batch.map_err(status::of_error)?, &schema)?;
+                    let batch = batch.and_then(|b| plain_batch(&b, &schema)).map_err(status::of_error)?;
                     if out.send(batch).await.is_err() {
                         return Ok(());
                     }

@@ -8,7 +8,7 @@ use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 use crate::served::{Client, Served, number, query, refused, rows, text, update};
 
 /// A server with users, and the password of its admin.
-fn with_users(words: &[&str]) -> (Served, String) {
+pub(crate) fn with_users(words: &[&str]) -> (Served, String) {
     let served = Served::new(&[&["--auth"], words].concat());
     let said = served.said.join("");
     let password =
@@ -192,13 +192,14 @@ async fn nothing_secret_is_repeated() {
     assert!(!catalog.contains(&secret));
 }
 
-struct Certificates {
-    authority: String,
-    server: (String, String),
+pub(crate) struct Certificates {
+    pub(crate) authority: String,
+    /// A certificate and its key.
+    pub(crate) server: (String, String),
     client: (String, String),
 }
 
-fn certificates() -> Certificates {
+pub(crate) fn certificates() -> Certificates {
     let mut params = CertificateParams::new(vec![]).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();

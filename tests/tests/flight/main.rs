@@ -4,7 +4,7 @@
 //! protocol.rs  statements, parameters, transactions, ingest      lists.rs    catalogs, tables, keys, what the server can do
 //! running.rs   cancel, time limits, lost and slow clients        auth.rs     users, roles, tokens, TLS
 //! life.rs      idle sessions, stops, killed processes            drivers.rs  ADBC, pyarrow, SQLAlchemy (Python)
-//! nonsense.rs  broken messages, wrong tickets, huge headers
+//! nonsense.rs  broken messages, wrong tickets, huge headers      http.rs     statements, health and metrics over HTTP
 //! ```
 
 #![expect(
@@ -18,6 +18,7 @@
 
 mod auth;
 mod drivers;
+mod http;
 mod life;
 mod lists;
 mod nonsense;

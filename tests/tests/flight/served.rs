@@ -32,6 +32,8 @@ pub(crate) struct Served {
     child: Child,
     pub(crate) url: String,
     pub(crate) address: SocketAddr,
+    /// Empty where HTTP is not spoken.
+    pub(crate) http: String,
     /// What it said before it listened.
     pub(crate) said: Vec<String>,
     output: BufReader<std::process::ChildStdout>,
@@ -78,7 +80,12 @@ impl Served {
             if let Some((_, url)) = line.trim().split_once("listening on ") {
                 let url = url.to_owned();
                 let address = url.rsplit("//").next().expect("an address").parse().expect("an address");
-                return Self { child, url, address, said, output };
+                let mut http = String::new();
+                if !words.contains(&"--no-http") {
+                    output.read_line(&mut http).expect("a line");
+                    http = http.trim().strip_prefix("and on ").expect("an address").to_owned();
+                }
+                return Self { child, url, address, http, said, output };
             }
             said.push(line);
         }

@@ -25,7 +25,7 @@ impl Credentials {
         }
     }
 
-    fn parse(value: &str) -> Self {
+    pub(crate) fn parse(value: &str) -> Self {
         let Some((scheme, rest)) = value.trim().split_once(' ') else { return Self::Broken };
         if scheme.eq_ignore_ascii_case("bearer") {
             return Self::Bearer(rest.trim().to_owned());
@@ -39,6 +39,11 @@ impl Credentials {
             None => Self::Broken,
         }
     }
+}
+
+/// Whether a token may once have been ours. A session that ended must not quietly become another one.
+pub(crate) fn was_issued(token: &str) -> bool {
+    token.starts_with("triune_") || token.len() == 64 && token.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 /// The session that a cookie names.

@@ -18,7 +18,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use triune_query::Database;
 
 use super::service::FlightSql;
-use crate::auth::{self, Credentials, Logins};
+use crate::auth::{self, Credentials, Logins, was_issued};
 use crate::connection::Peer;
 use crate::options::{Compression, ServerOptions};
 use crate::sessions::{Active, ClientSession, Sessions};
@@ -41,17 +41,22 @@ pub(crate) struct Gate {
     inner: FlightSql,
     database: Arc<Database>,
     sessions: Arc<Sessions>,
-    logins: Logins,
+    logins: Arc<Logins>,
     options: Arc<ServerOptions>,
 }
 
 type Stream_<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send + 'static>>;
 
 impl Gate {
-    pub(crate) fn new(database: Arc<Database>, sessions: Arc<Sessions>, options: Arc<ServerOptions>) -> Self {
+    pub(crate) fn new(
+        database: Arc<Database>,
+        sessions: Arc<Sessions>,
+        logins: Arc<Logins>,
+        options: Arc<ServerOptions>,
+    ) -> Self {
         Self {
             inner: FlightSql::new(Arc::clone(&database), Arc::clone(&sessions)),
-            logins: Logins::new(Arc::clone(&database)),
+            logins,
             database,
             sessions,
             options,
@@ -177,11 +182,6 @@ impl Gate {
 fn peer<T>(request: &Request<T>) -> Result<Peer, Status> {
     Peer::of(request.extensions())
         .ok_or_else(|| Status::internal("a request without a connection (SQLSTATE XX000)"))
-}
-
-/// Whether a token may once have been ours. A session that ended must not quietly become another one.
-fn was_issued(token: &str) -> bool {
-    token.starts_with("triune_") || token.len() == 64 && token.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 /// `grpc-timeout: 500m`
