@@ -412,14 +412,14 @@ mod tests {
     }
 
     #[test]
-    fn every_metric_of_the_page_is_in_the_registry() {
-        let metrics = Metrics::new(DateTime::UNIX_EPOCH);
+    fn names_have_the_endings_that_the_library_gives_them() {
+        let metrics = Arc::new(Metrics::new(DateTime::UNIX_EPOCH));
+        let _open = metrics.connected(Protocol::Http);
         let mut text = String::new();
         encode(&mut text, &metrics.registry).unwrap();
-        for line in &metrics.catalogue {
-            let name = line.name.trim_end_matches("_total");
-            assert!(text.contains(&format!("# TYPE {name} {}", line.kind)), "{name}");
+        for line in text.lines().filter(|l| l.starts_with("triune_")) {
+            let name = line.split(['{', ' ']).next().unwrap();
+            assert!(metrics.catalogue.iter().any(|d| d.name == name), "{line}");
         }
-        assert_eq!(text.matches("# TYPE ").count(), metrics.catalogue.len());
     }
 }

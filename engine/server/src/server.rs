@@ -146,8 +146,8 @@ impl Server {
             stopping.clone(),
         );
         let served = async {
-            let (flight, ()) = tokio::join!(served, over_http);
-            flight
+            // The first that breaks ends both.
+            tokio::try_join!(served, over_http.map(Ok)).map(drop)
         };
         let drained = async {
             stopping.await;

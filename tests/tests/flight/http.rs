@@ -133,7 +133,7 @@ async fn errors_have_a_status_and_a_place() {
     assert!(status == StatusCode::METHOD_NOT_ALLOWED && body.contains("GET"), "{body}");
     let big = "x".repeat(65 << 20);
     let (status, body) = ask(&served, &big).await;
-    assert!(status == StatusCode::SERVICE_UNAVAILABLE && body.to_string().contains("at most"), "{body}");
+    assert!(status == StatusCode::PAYLOAD_TOO_LARGE && body.to_string().contains("at most"), "{body}");
 }
 
 /// Rows, and then an error that only the last of them meets.
@@ -336,6 +336,12 @@ async fn metrics_count() {
     assert_eq!(rows("indexed") + rows("unindexed") + rows("hot"), 2.0);
     assert!(text.contains("triune_cache_hits_total{cache=\"metadata\"}"), "{text}");
     assert!(text.ends_with("# EOF\n"));
+    let page = include_str!("../../../docs/metrics.md");
+    for line in text.lines().filter_map(|l| l.strip_prefix("# TYPE ")) {
+        let (name, kind) = line.split_once(' ').unwrap();
+        let name = if kind == "counter" { format!("{name}_total") } else { name.to_owned() };
+        assert!(page.contains(&format!("| `{name}` | {kind} |")), "{line}");
+    }
     // A name with a quote in it is a label with a quote in it.
     update(&mut flight, "ALTER INDEX near RENAME TO \"ne\"\"ar\"").await.unwrap();
     assert!(get(&served, "/metrics").await.1.contains("index=\"ne\\\"ar\""));
