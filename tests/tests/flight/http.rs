@@ -50,7 +50,7 @@ async fn rows_in_every_format() {
         ask(&served, "SELECT id, name, NULL AS n, [0.5, 1]::VECTOR(2) AS v FROM t ORDER BY id").await;
     assert_eq!(rows["rows"][1], json!([1, "n,1", null, [0.5, 1.0]]));
     assert_eq!(rows["row_count"], 3);
-    assert_eq!(rows["columns"][3], json!({"name": "v", "type": "VECTOR(2)", "nullable": true}));
+    assert_eq!(rows["columns"][3], json!({"name": "v", "type": "VECTOR(2)", "nullable": false}));
     let text = async |format: &str| {
         let response = send(&served, format, "SELECT id, name FROM t ORDER BY id LIMIT 2").await;
         let kind = response.headers()["content-type"].to_str().unwrap().to_owned();
@@ -92,8 +92,9 @@ async fn parameters() {
     let sql = "SELECT $1 + 1 AS n, $2 AS t, l2_distance([0, 0]::VECTOR(2), $3) AS d";
     let (_, rows) = run(json!({ "sql": sql, "params": [41, "x'; DROP TABLE t", [3, 4.0]] })).await;
     assert_eq!(rows["rows"], json!([[42, "x'; DROP TABLE t", 5.0]]), "{rows}");
-    let (_, rows) = run(json!({ "sql": "SELECT $a || $b AS c", "params": { "a": "x", "b": "y" } })).await;
-    assert_eq!(rows["rows"], json!([["xy"]]), "{rows}");
+    let (_, rows) =
+        run(json!({ "sql": "SELECT $b AS c, $a AS d", "params": { "a": "x", "b": [1, 2] } })).await;
+    assert_eq!(rows["rows"], json!([[[1, 2], "x"]]), "{rows}");
     let (status, error) = run(json!({ "sql": "SELECT $1", "params": [] })).await;
     assert_eq!(status, StatusCode::BAD_REQUEST, "{error}");
     let (status, error) = run(json!({ "sequel": "SELECT 1" })).await;
@@ -274,8 +275,8 @@ async fn log_ins() {
     assert_eq!(answer(as_rita("SELECT 1")).await.0, StatusCode::UNAUTHORIZED);
     // A token for programs.
     let (_, made) = answer(as_admin("CREATE TOKEN nightly FOR rita EXPIRES IN '1 day'")).await;
-    let token = made["rows"][0].as_array().unwrap().iter().filter_map(Value::as_str);
-    let token = token.filter(|t| t.starts_with("triune_")).last().unwrap().to_owned();
+    let mut token = made["rows"][0].as_array().unwrap().iter().filter_map(Value::as_str);
+    let token = token.rfind(|t| t.starts_with("triune_")).unwrap().to_owned();
     let asked = client().post(url("/query")).bearer_auth(&token).body("SELECT count(*) FROM t");
     assert_eq!(answer(asked).await.0, StatusCode::OK);
     let texts =

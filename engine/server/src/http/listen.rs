@@ -88,13 +88,10 @@ pub(crate) async fn serve(
             accepted = accepted => accepted,
         };
         while connections.try_join_next().is_some() {}
-        let (stream, address) = match accepted {
-            Ok(accepted) => accepted,
+        let Ok((stream, address)) = accepted else {
             // Out of file descriptors, or a client that went away: others will come.
-            Err(_) => {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
         };
         let peer = Peer { connection: next.fetch_add(1, Ordering::Relaxed), address };
         let (tls, router, stop) = (tls.clone(), router.clone(), stop.clone());
