@@ -14,6 +14,7 @@ import time
 import pytest
 
 import triune
+import triune._progress
 
 SLOW = "SELECT sum(a.n * b.n % 7) FROM generate_series(1, 10000000) a(n), generate_series(1, 100000) b(n)"
 
@@ -186,12 +187,14 @@ def test_progress_is_told(db):
 
 def test_a_bar_is_shown_and_taken_away(capsys, monkeypatch):
     monkeypatch.setattr(triune._progress, "_AFTER", 0.05)
+    # Long enough for a fast machine: progress is looked at every tenth of a second.
+    sql = "SELECT sum(a.n * b.n % 7) FROM generate_series(1, 10000) a(n), generate_series(1, 10000) b(n)"
     with triune.connect(progress=True) as db:
-        db.sql("SELECT sum(a.n * b.n % 7) FROM generate_series(1, 3000) a(n), generate_series(1, 3000) b(n)").fetchall()
+        db.sql(sql).fetchall()
     shown = capsys.readouterr().err
     assert "rows" in shown and shown.endswith("\r\x1b[K")
     with triune.connect(progress=False) as db:
-        db.sql("SELECT sum(a.n * b.n % 7) FROM generate_series(1, 3000) a(n), generate_series(1, 3000) b(n)").fetchall()
+        db.sql(sql).fetchall()
     assert capsys.readouterr().err == ""
 
 
