@@ -606,3 +606,32 @@ fn savepoints_of_all_kinds_of_statements_go_back() {
         assert_eq!(number(&session, STATE).await, states[0]);
     });
 }
+
+/// While a statement ends it is in the list of those that run, in that of those that ended, or in both.
+#[test]
+fn no_statement_is_missing_while_it_ends() {
+    run(async {
+        let database = Database::open(None).await.unwrap();
+        let queries = Arc::clone(database.queries());
+        queries.watch(Arc::new(|_| std::thread::sleep(std::time::Duration::from_millis(2))));
+        let session = database.session();
+        let looking = SpawnedTask::spawn_blocking({
+            let queries = Arc::clone(&queries);
+            move || {
+                let mut seen = 0;
+                while seen < 100 {
+                    let ids: Vec<u64> = queries.list(None).iter().map(|q| q.id).collect();
+                    let last = ids.last().copied().unwrap_or(0);
+                    assert_eq!(ids, (1..=last).collect::<Vec<_>>());
+                    assert!(last >= seen, "the statement {seen} was there and is not any more");
+                    assert!(last == 0 || queries.find(last, None).is_some(), "{last}");
+                    seen = last;
+                }
+            }
+        });
+        for _ in 0..100 {
+            session.execute("SELECT 1").await.unwrap().collect().await.unwrap();
+        }
+        looking.join().await.unwrap();
+    });
+}

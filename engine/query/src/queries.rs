@@ -8,8 +8,10 @@
 //!  Session::execute_with ─ Recorder ─┬─ plans, writes ──▶ failed, cancelled, or a QueryResult
 //!                                    └─ RecordedStream ─▶ rows, bytes, first row, end; a cancelled one ends with an error
 //!                                             │
-//!  Queries: running (all) · past (the last 1,000) · watchers (metrics, slow-query log)
+//!  Queries: running (all) · past (the last 1,000) · watchers (metrics)
 //! ```
+//!
+//! A statement is in one of the two lists from its beginning on, and for a moment in both.
 //!
 //! A statement that another one runs (`EXPLAIN ANALYZE`, `CREATE TABLE … AS`) is part of that one. Texts are cut at 4 KiB,
 //! and what may be a password or a key does not stand in them (`shown`).
@@ -80,12 +82,13 @@ impl Queries {
     /// Statements that run, and then those that ended, each in the order in which they began. An admin sees all of them,
     /// everybody else their own.
     pub fn list(&self, principal: Option<&Principal>) -> Vec<QueryInfo> {
-        let mut out: Vec<QueryInfo> = self.past.lock().iter().cloned().collect();
+        // In this order: what ends between the two looks is found twice and not missed.
         let running: Vec<_> = self.running.lock().values().cloned().collect();
+        let mut out: Vec<QueryInfo> = self.past.lock().iter().cloned().collect();
         out.extend(running.iter().map(|q| q.info(self.moment())));
         out.retain(|q| may_see(principal, q));
         out.sort_by_key(|q| q.id);
-        // One that ended between the two looks is there twice.
+        // The sort is stable: that it has ended is kept.
         out.dedup_by_key(|q| q.id);
         out
     }
@@ -154,9 +157,8 @@ impl Queries {
     }
 
     fn end(&self, entry: &Arc<Entry>) {
-        let info = entry.info(self.moment());
+        self.ended(entry.info(self.moment()));
         self.running.lock().remove(&entry.id);
-        self.ended(info);
     }
 
     fn ended(&self, info: QueryInfo) {

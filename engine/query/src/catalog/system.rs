@@ -4,9 +4,9 @@
 //! SELECT hot_bytes, hot_bytes_limit, checkpoints, slowed_commits FROM system.maintenance;
 //! ```
 //!
-//! `system.maintenance` has one row: how full the hot store and the log are and within which limits, since when the oldest
-//! commit waits for a checkpoint, how many checkpoints were made and when the last, how many commits had to wait for one, how often the keeper has merged
-//! fragments, what VACUUM has freed, and what went wrong last.
+//! `system.maintenance` has one row: how full the hot store and the log are and within which limits, since when the
+//! oldest commit waits for a checkpoint, how many checkpoints were made and when the last, how many commits had to wait
+//! for one, how often the keeper has merged fragments, what VACUUM has freed, and what went wrong last.
 //!
 //! `system.indexes` has a row for each index of a table, `system.index_progress` one for each that is being built.
 //!

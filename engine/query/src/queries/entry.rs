@@ -9,9 +9,13 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use triune_common::{Error, ErrorKind};
 
+use super::shown::Shown;
 use crate::describe::StatementKind;
 use crate::progress::{Progress, ProgressHandle};
 use crate::session::SessionCore;
+
+/// In place of a message.
+const NOT_KEPT: &str = "(not kept: the statement may hold a secret)";
 
 /// How a statement stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -81,7 +85,7 @@ pub(crate) struct Entry {
     pub(crate) id: u64,
     pub(crate) cancel: CancellationToken,
     principal: Option<String>,
-    text: String,
+    text: Shown,
     kind: Option<StatementKind>,
     started: DateTime<Utc>,
     begun: Duration,
@@ -96,7 +100,7 @@ impl Entry {
     pub(super) fn new(
         id: u64,
         core: &Arc<SessionCore>,
-        text: String,
+        text: Shown,
         kind: Option<StatementKind>,
         started: DateTime<Utc>,
         begun: Duration,
@@ -131,7 +135,7 @@ impl Entry {
         QueryInfo {
             id: self.id,
             principal: self.principal.clone(),
-            text: self.text.clone(),
+            text: self.text.text.clone(),
             kind: self.kind,
             status: state.status,
             error: state.error.clone(),
@@ -167,7 +171,9 @@ impl Entry {
         }
         state.status = status;
         state.ended = Some(now.saturating_sub(self.begun));
-        state.error = error.map(|e| (e.kind(), e.message().to_owned()));
+        // A message may repeat a word of the statement.
+        let message = |e: &Error| if self.text.whole { e.message() } else { NOT_KEPT }.to_owned();
+        state.error = error.map(|e| (e.kind(), message(e)));
         state.progress = None;
         true
     }

@@ -13,19 +13,32 @@ const LONGEST: usize = 4 << 10;
 /// Words of statements whose options are secrets.
 const SECRETS: [&str; 8] = ["PASSWORD", "SECRET", "USER", "ROLE", "TOKEN", "MODEL", "LOCATION", "OPTIONS"];
 
+/// A text, and whether nothing was taken from it but its length.
+#[derive(Debug)]
+pub(crate) struct Shown {
+    pub(super) text: String,
+    pub(super) whole: bool,
+}
+
 /// Of a statement, by what it is.
-pub(super) fn of_statement(sql: &str, statement: &Statement) -> String {
-    if has_secrets(statement) { cut(&without_strings(sql)) } else { cut(sql) }
+pub(super) fn of_statement(sql: &str, statement: &Statement) -> Shown {
+    match has_secrets(statement) {
+        true => Shown { text: cut(&without_strings(sql)), whole: false },
+        false => Shown { text: cut(sql), whole: true },
+    }
 }
 
 /// Of a text that is no statement: what somebody mistyped may still hold a password.
-pub(super) fn of_text(sql: &str) -> String {
+pub(super) fn of_text(sql: &str) -> Shown {
     let upper = cut(sql).to_ascii_uppercase();
     if SECRETS.iter().any(|word| upper.contains(word)) {
-        let words: Vec<&str> = sql.split_whitespace().take(2).collect();
-        return cut(&format!("{} …", words.join(" ")));
+        // A word ends where something is quoted, too.
+        let bare =
+            |w: &'_ str| w.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+        let words: Vec<String> = sql.split_whitespace().take(2).map(bare).collect();
+        return Shown { text: cut(&format!("{} …", words.join(" "))), whole: false };
     }
-    cut(sql)
+    Shown { text: cut(sql), whole: true }
 }
 
 fn has_secrets(statement: &Statement) -> bool {
@@ -91,8 +104,8 @@ mod tests {
 
     fn shown(sql: &str) -> String {
         match parser::parse_one(sql) {
-            Ok(statement) => of_statement(sql, &statement),
-            Err(_) => of_text(sql),
+            Ok(statement) => of_statement(sql, &statement).text,
+            Err(_) => of_text(sql).text,
         }
     }
 
@@ -105,6 +118,7 @@ mod tests {
             "CREATE USER ada PASSWORD $$KEY0KEY$$",
             "CREATE USER ada PASSWORD KEY0KEY",
             "CREATE USER ada PASSWRD 'KEY0KEY",
+            "ALTER USER'KEY0KEY",
             "CREATE SECRET s (TYPE s3, KEY_ID 'KEY0KEY', SECRET 'x')",
             "CREATE SECRET s (TYPE s3, KEY_ID 'KEY0KEY'",
             "EXPLAIN CREATE SECRET s (TYPE s3, KEY_ID 'KEY0KEY', SECRET 'x')",
