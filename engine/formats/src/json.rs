@@ -75,14 +75,7 @@ pub struct JsonRows<'a> {
 impl<'a> JsonRows<'a> {
     /// *Errors*: a type that cannot be shown.
     pub fn try_new(batch: &'a RecordBatch) -> Result<Self> {
-        let columns = batch
-            .schema_ref()
-            .fields()
-            .iter()
-            .zip(batch.columns())
-            .map(|(field, array)| Column::try_new(field, array.as_ref(), Purpose::Json))
-            .collect::<Result<Vec<_>>>()?;
-        Ok(Self { columns })
+        Ok(Self { columns: Column::of_batch(batch, Purpose::Json)? })
     }
 
     /// `{"id":1,"name":"a"}`; `keys` as [`json_keys`] makes them.

@@ -73,14 +73,7 @@ pub struct SeparatedRows<'a> {
 impl<'a> SeparatedRows<'a> {
     /// *Errors*: a type that cannot be shown.
     pub fn try_new(batch: &'a RecordBatch, separator: Separator) -> Result<Self> {
-        let columns = batch
-            .schema_ref()
-            .fields()
-            .iter()
-            .zip(batch.columns())
-            .map(|(field, array)| Column::try_new(field, array.as_ref(), Purpose::Display))
-            .collect::<Result<Vec<_>>>()?;
-        Ok(Self { separator, columns, text: String::new() })
+        Ok(Self { separator, columns: Column::of_batch(batch, Purpose::Display)?, text: String::new() })
     }
 
     /// One record and the end of its line.

@@ -17,7 +17,7 @@
 use std::fmt::Write as _;
 
 use arrow::array::{
-    Array, AsArray, BooleanArray, Float32Array, Float64Array, UInt8Array, downcast_run_array,
+    Array, AsArray, BooleanArray, Float32Array, Float64Array, RecordBatch, UInt8Array, downcast_run_array,
 };
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Field, Float16Type, Float32Type, Float64Type, UInt8Type};
@@ -123,6 +123,14 @@ impl<'a> Column<'a> {
         let kind = Kind::try_new(field, array, purpose)
             .map_err(|e| Error::from(e).with_hint(format!("column \"{}\" cannot be shown", field.name())))?;
         Ok(Self { nulls, kind })
+    }
+
+    /// A writer for each column of a batch.
+    ///
+    /// *Errors*: as [`Self::try_new`].
+    pub fn of_batch(batch: &'a RecordBatch, purpose: Purpose) -> Result<Vec<Self>> {
+        let columns = batch.schema_ref().fields().iter().zip(batch.columns());
+        columns.map(|(field, array)| Self::try_new(field, array.as_ref(), purpose)).collect()
     }
 
     /// Whether the value is NULL, however it is encoded.

@@ -60,13 +60,7 @@ fn escape(text: &str) -> String {
 
 impl Sink for MarkdownSink<'_> {
     fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        let schema = batch.schema();
-        let columns = schema
-            .fields()
-            .iter()
-            .zip(batch.columns())
-            .map(|(field, array)| Column::try_new(field, array.as_ref(), Purpose::Display))
-            .collect::<Result<Vec<_>>>()?;
+        let columns = Column::of_batch(batch, Purpose::Display)?;
         let mut text = String::new();
         for row in 0..batch.num_rows() {
             self.buffer.push('|');

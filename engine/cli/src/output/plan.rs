@@ -31,13 +31,7 @@ impl<'a> PlanSink<'a> {
 
 impl Sink for PlanSink<'_> {
     fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        let schema = batch.schema();
-        let columns = schema
-            .fields()
-            .iter()
-            .zip(batch.columns())
-            .map(|(field, array)| Column::try_new(field, array.as_ref(), Purpose::Display))
-            .collect::<Result<Vec<_>>>()?;
+        let columns = Column::of_batch(batch, Purpose::Display)?;
         let Some((plan, headings)) = columns.split_last() else { return Ok(()) };
         let mut out = String::new();
         for row in 0..batch.num_rows() {
