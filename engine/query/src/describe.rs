@@ -234,10 +234,10 @@ impl StatementKind {
 
 /// What of the statement lives in its session and would be lost with it: `a transaction`, `a setting` …; `None` for a
 /// statement that stands by itself.
-pub fn kept_by_session(sql: &str) -> Result<Option<&'static str>> {
+pub(crate) fn kept_by_session(statement: &Statement) -> Option<&'static str> {
     use ast::Statement as Sql;
-    Ok(match parser::parse_one(sql)? {
-        Statement::Sql(sql) => match *sql {
+    match statement {
+        Statement::Sql(sql) => match sql.as_ref() {
             Sql::StartTransaction { .. }
             | Sql::Commit { .. }
             | Sql::Rollback { .. }
@@ -256,5 +256,5 @@ pub fn kept_by_session(sql: &str) -> Result<Option<&'static str>> {
         Statement::CreateExternalTable(table) if table.temporary => Some("a temporary table"),
         Statement::CreateTableLike { table, .. } if table.temporary => Some("a temporary table"),
         _ => None,
-    })
+    }
 }

@@ -68,7 +68,7 @@ mod yielding;
 
 pub use catalog::{CATALOG, DEFAULT_SCHEMA};
 pub use database::{Database, DatabaseOptions, ElsewhereOptions, IN_MEMORY};
-pub use describe::{Described, StatementKind, kept_by_session, kind_of};
+pub use describe::{Described, StatementKind, kind_of};
 pub use params::Params;
 pub use placeholders::number_marks;
 pub use principal::{Principal, Role};

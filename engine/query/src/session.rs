@@ -4,6 +4,7 @@ pub(crate) mod build;
 pub(crate) mod names;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use arrow::datatypes::{Schema, SchemaRef};
@@ -64,6 +65,8 @@ pub(crate) struct SessionCore {
     prepared: Arc<RwLock<HashMap<String, Prepared>>>,
     /// On whose behalf statements run; `None` is whoever has the database in their own process.
     principal: RwLock<Option<Principal>>,
+    /// See [`Session::end_with_request`].
+    one_request: AtomicBool,
     work: Work,
     /// The statement that was begun last, if it writes.
     started: Mutex<Weak<Started>>,
@@ -95,6 +98,7 @@ impl Session {
             temporary,
             prepared,
             principal: RwLock::new(principal),
+            one_request: AtomicBool::new(false),
             work: Work::default(),
             started: Mutex::default(),
             rules: RulesCache::default(),
@@ -139,6 +143,12 @@ impl Session {
 
     pub fn principal(&self) -> Option<Principal> {
         self.core.principal()
+    }
+
+    /// From now on statements that leave something to the session (`BEGIN`, `SET`, `PREPARE`, temporary tables) are
+    /// refused: for protocols in which a session ends with its request.
+    pub fn end_with_request(&self) {
+        self.core.one_request.store(true, Ordering::Relaxed);
     }
 
     /// What a statement takes and gives, found by planning it; nothing is run or changed.
@@ -198,6 +208,13 @@ impl Session {
         statement: Arc<Statement>,
         params: &Params,
     ) -> Result<QueryResult> {
+        if self.core.one_request.load(Ordering::Relaxed)
+            && let Some(kept) = describe::kept_by_session(&statement)
+        {
+            return Err(Error::unsupported(format!("{kept} would end with the request")).with_hint(
+                "each request is a session of its own; the shell and Flight SQL have sessions that stay",
+            ));
+        }
         principal::authorise(&self.core, &statement)?;
         if !params.is_empty() && constants::may_call(&self.core, sql) {
             let settled = constants::settle_statement(&self.core, statement.as_ref(), params).boxed();

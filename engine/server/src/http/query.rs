@@ -21,7 +21,7 @@ use datafusion::common::runtime::SpawnedTask;
 use serde_json::json;
 use tokio::sync::mpsc;
 use triune_common::{Error, ErrorKind, Result};
-use triune_query::{QueryResult, Session, Tag, kept_by_session};
+use triune_query::{QueryResult, Session, Tag};
 
 use super::answer::{Failure, json_answer};
 use super::app::App;
@@ -46,16 +46,10 @@ pub(super) async fn run(
         return Err(Error::new(ErrorKind::Unavailable, "the server is stopping").into());
     }
     let asked = Asked::read(request, app.options.message_limit).await?;
-    if let Some(kept) = kept_by_session(&asked.sql)? {
-        return Err(Error::unsupported(format!("{kept} would end with the request"))
-            .with_hint(
-                "each request is a session of its own; the shell and Flight SQL have sessions that stay",
-            )
-            .into());
-    }
     let limit = Limit::new(asked.timeout, app.options.query_timeout);
     let session = app.database.session();
     session.set_principal(who.principal.clone());
+    session.end_with_request();
     let mut result = within(limit, session.execute_with(&asked.sql, &asked.params)).await?;
     let id = result.id();
     let mut response = if let Tag::Command { name, rows } = result.tag() {
