@@ -16,7 +16,7 @@ use tonic::transport::{Certificate, Identity};
 use triune_common::{Error, ErrorKind, Result, boxed};
 use triune_query::Database;
 
-use crate::auth::Logins;
+use crate::auth::Door;
 use crate::connection::{Connection, Peer};
 use crate::flight::Gate;
 use crate::http::{self, App};
@@ -54,6 +54,7 @@ impl Server {
         options.check()?;
         // What is wrong with a certificate is to be said before anybody connects.
         transport(&options)?;
+        options.tls.as_ref().map(http::acceptor).transpose()?;
         let (listener, address) = listen(options.listen).await?;
         let http = match options.http {
             Some(wanted) => Some(listen(wanted).await?),
@@ -94,18 +95,15 @@ impl Server {
     pub async fn run(self, stop: BoxStop) -> Result<()> {
         let Self { database, options, listener, http, .. } = self;
         let sessions = Arc::new(Sessions::new(Arc::clone(&database), options.idle_timeout));
-        let logins = Arc::new(Logins::new(Arc::clone(&database)));
+        let door = Door::new(Arc::clone(&database), Arc::clone(&sessions), Arc::clone(&options));
+        let door = Arc::new(door);
         let metrics = Arc::new(Metrics::new(database.clock().now()));
         database.queries().watch({
             let metrics = Arc::clone(&metrics);
             Arc::new(move |query| metrics.ended(query))
         });
-        let gate = Gate::new(
-            Arc::clone(&database),
-            Arc::clone(&sessions),
-            Arc::clone(&logins),
-            Arc::clone(&options),
-        );
+        let gate =
+            Gate::new(Arc::clone(&database), Arc::clone(&sessions), Arc::clone(&door), Arc::clone(&options));
         let service = FlightServiceServer::new(gate)
             .max_decoding_message_size(options.message_limit)
             .max_encoding_message_size(usize::MAX)
@@ -125,7 +123,7 @@ impl Server {
         let app = Arc::new(App {
             database: Arc::clone(&database),
             sessions: Arc::clone(&sessions),
-            logins,
+            door,
             options: Arc::clone(&options),
             metrics: Arc::clone(&metrics),
             stopping: AtomicBool::new(false),

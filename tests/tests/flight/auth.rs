@@ -83,7 +83,7 @@ async fn roles() {
         "EXPLAIN ANALYZE DELETE FROM t",
         "PREPARE p AS DELETE FROM t",
         "CHECKPOINT",
-        "COPY (SELECT 1) TO '/tmp/flight-must-not-exist.csv'",
+        "COPY (SELECT 1) TO 'must-not-exist.csv'",
         "CREATE USER x PASSWORD 'long enough'",
         "ALTER USER r ROLE admin",
         "ALTER USER admin PASSWORD 'long enough'",

@@ -41,11 +41,6 @@ impl Credentials {
     }
 }
 
-/// Whether a token may once have been ours. A session that ended must not quietly become another one.
-pub(crate) fn was_issued(token: &str) -> bool {
-    token.starts_with("triune_") || token.len() == 64 && token.bytes().all(|b| b.is_ascii_hexdigit())
-}
-
 /// The session that a cookie names.
 pub(crate) fn cookie(metadata: &MetadataMap) -> Option<String> {
     metadata.get_all("cookie").iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(';')).find_map(

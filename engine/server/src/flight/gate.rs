@@ -18,7 +18,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use triune_query::Database;
 
 use super::service::FlightSql;
-use crate::auth::{self, Credentials, Logins, was_issued};
+use crate::auth::{self, Credentials, Door, Guest, log_in_wanted};
 use crate::connection::Peer;
 use crate::options::{Compression, ServerOptions};
 use crate::sessions::{Active, ClientSession, Sessions};
@@ -39,9 +39,8 @@ pub(crate) struct Caller {
 #[derive(Debug)]
 pub(crate) struct Gate {
     inner: FlightSql,
-    database: Arc<Database>,
     sessions: Arc<Sessions>,
-    logins: Arc<Logins>,
+    door: Arc<Door>,
     options: Arc<ServerOptions>,
 }
 
@@ -51,20 +50,10 @@ impl Gate {
     pub(crate) fn new(
         database: Arc<Database>,
         sessions: Arc<Sessions>,
-        logins: Arc<Logins>,
+        door: Arc<Door>,
         options: Arc<ServerOptions>,
     ) -> Self {
-        Self {
-            inner: FlightSql::new(Arc::clone(&database), Arc::clone(&sessions)),
-            logins,
-            database,
-            sessions,
-            options,
-        }
-    }
-
-    fn must_log_in(&self) -> bool {
-        self.options.wants_users() || self.database.has_users()
+        Self { inner: FlightSql::new(database, Arc::clone(&sessions)), sessions, door, options }
     }
 
     /// Finds the session of a request and puts the caller beside it; a cookie to set, where the session is new.
@@ -75,36 +64,11 @@ impl Gate {
         let peer = peer(request)?;
         let metadata = request.metadata();
         let cookie = auth::cookie(metadata);
-        let (session, tell) = match Credentials::of(metadata) {
-            Credentials::Broken => {
-                return Err(status::unauthenticated("the authorization header cannot be read"));
-            }
-            Credentials::Bearer(token) => match self.sessions.of_token(&token) {
-                Some(session) => (session?, false),
-                // Some drivers send a token whether or not they have one.
-                None if !self.must_log_in() && !was_issued(&token) => {
-                    self.sessions.of_client(Sessions::anybody(), cookie.as_deref(), peer.connection)?
-                }
-                None => {
-                    let principal = self
-                        .database
-                        .check_token(&token)
-                        .map_err(|e| status::unauthenticated(e.message()))?;
-                    self.sessions.of_client(principal, cookie.as_deref(), peer.connection)?
-                }
-            },
-            Credentials::Basic { user, password } if self.must_log_in() => {
-                let principal = self.logins.check(&user, &password, peer.address.ip()).await?;
+        let guest = self.door.admit(Credentials::of(metadata), peer.address.ip()).await?;
+        let (session, tell) = match guest {
+            Guest::Session(session) => (session, false),
+            Guest::Principal(principal) => {
                 self.sessions.of_client(principal, cookie.as_deref(), peer.connection)?
-            }
-            Credentials::None if self.must_log_in() => {
-                return Err(status::unauthenticated(
-                    "log in with a user name and a password, or with a token",
-                ));
-            }
-            // Whoever comes with a name that nobody asked for.
-            Credentials::Basic { .. } | Credentials::None => {
-                self.sessions.of_client(Sessions::anybody(), cookie.as_deref(), peer.connection)?
             }
         };
         let limit = Limit::new(client_timeout(metadata), self.options.query_timeout);
@@ -149,21 +113,16 @@ impl Gate {
         // A session that a token is traded for would outlive it: the token goes on being asked for.
         let mut own = None;
         let principal = match credentials {
-            Credentials::Basic { user, password } if self.must_log_in() => {
-                self.logins.check(&user, &password, peer.address.ip()).await?
+            Credentials::Basic { user, password } if self.door.must_log_in() => {
+                self.door.of_password(&user, &password, peer.address.ip()).await?
             }
             Credentials::Bearer(token) => {
-                let principal =
-                    self.database.check_token(&token).map_err(|e| status::unauthenticated(e.message()))?;
+                let principal = self.door.of_token(&token)?;
                 own = Some(token);
                 principal
             }
-            Credentials::Basic { .. } | Credentials::None if !self.must_log_in() => Sessions::anybody(),
-            _ => {
-                return Err(status::unauthenticated(
-                    "log in with a user name and a password, or with a token",
-                ));
-            }
+            Credentials::Basic { .. } | Credentials::None if !self.door.must_log_in() => Sessions::anybody(),
+            _ => return Err(log_in_wanted()),
         };
         let token = match own {
             Some(token) => token,

@@ -28,7 +28,7 @@ impl Failure {
     }
 
     /// Nobody may know more.
-    pub(crate) fn unauthenticated(message: &str, challenge: bool) -> Self {
+    fn unauthenticated(message: &str, challenge: bool) -> Self {
         let error = json!({ "kind": "permission denied", "sqlstate": "28000", "message": message });
         Self { status: StatusCode::UNAUTHORIZED, body: json!({ "error": error }), challenge }
     }

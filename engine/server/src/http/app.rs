@@ -14,7 +14,7 @@ use triune_query::Database;
 
 use super::answer::Failure;
 use super::{queries, query, watch, who};
-use crate::auth::Logins;
+use crate::auth::Door;
 use crate::metrics::Metrics;
 use crate::options::ServerOptions;
 use crate::sessions::Sessions;
@@ -23,7 +23,7 @@ use crate::sessions::Sessions;
 pub(crate) struct App {
     pub(crate) database: Arc<Database>,
     pub(crate) sessions: Arc<Sessions>,
-    pub(crate) logins: Arc<Logins>,
+    pub(crate) door: Arc<Door>,
     pub(crate) options: Arc<ServerOptions>,
     pub(crate) metrics: Arc<Metrics>,
     /// The server drains: it is alive and takes no new work.
@@ -37,10 +37,6 @@ impl std::fmt::Debug for App {
 }
 
 impl App {
-    pub(crate) fn must_log_in(&self) -> bool {
-        self.options.wants_users() || self.database.has_users()
-    }
-
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
     }

@@ -1,10 +1,6 @@
 //! Who a request comes from, and whether a foreign page sent it.
 //!
-//! | | no users, loopback | log-ins wanted |
-//! |---|---|---|
-//! | `authorization: Basic …` | not looked at | user and password |
-//! | `authorization: Bearer …` | a token that was ours must be valid | of `POST /login`, or an API token |
-//! | nothing | everybody may do everything | 401 |
+//! Credentials are looked at as for Flight SQL (`auth::Door`).
 //!
 //! A page that a browser loaded from elsewhere must not reach a server on its user's machine. Browsers say where a
 //! request comes from (`Sec-Fetch-Site`, `Origin`); a name that an attacker's DNS points at 127.0.0.1 stands in `Host`.
@@ -22,9 +18,9 @@ use triune_query::Principal;
 
 use super::answer::{Failure, json_answer};
 use super::app::App;
-use crate::auth::{Credentials, was_issued};
+use crate::auth::{Credentials, Guest, log_in_wanted};
 use crate::connection::Peer;
-use crate::sessions::{Active, ClientSession, Sessions};
+use crate::sessions::{Active, Sessions};
 
 /// Somebody who may ask.
 #[derive(Debug)]
@@ -40,30 +36,22 @@ impl FromRequestParts<Arc<App>> for Who {
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Failure> {
         not_from_elsewhere(&parts.headers, app)?;
         let challenge = challenges(&parts.headers);
-        let (principal, session) = match credentials(&parts.headers) {
-            Credentials::Broken => {
-                return Err(Failure::unauthenticated("the authorization header cannot be read", challenge));
-            }
-            Credentials::Bearer(token) => match app.sessions.of_token(&token) {
-                Some(session) => {
-                    let session = session.map_err(|s| Failure::of_status(&s, challenge))?;
-                    (session.session.principal().unwrap_or_else(Sessions::anybody), Some(session))
-                }
-                None if !app.must_log_in() && !was_issued(&token) => (Sessions::anybody(), None),
-                None => (check_token(app, &token, challenge)?, None),
+        let from = address(parts)?;
+        let guest = app.door.admit(credentials(&parts.headers), from).await;
+        Ok(match guest.map_err(|s| Failure::of_status(&s, challenge))? {
+            Guest::Session(session) => Self {
+                principal: session.session.principal().unwrap_or_else(Sessions::anybody),
+                _active: Some(session.active()),
             },
-            Credentials::Basic { user, password } if app.must_log_in() => {
-                (check(app, parts, &user, &password, challenge).await?, None)
-            }
-            Credentials::None if app.must_log_in() => return Err(wanted(challenge)),
-            Credentials::Basic { .. } | Credentials::None => (Sessions::anybody(), None),
-        };
-        Ok(Self { principal, _active: session.as_ref().map(ClientSession::active) })
+            Guest::Principal(principal) => Self { principal, _active: None },
+        })
     }
 }
 
-fn wanted(challenge: bool) -> Failure {
-    Failure::unauthenticated("log in with a user name and a password, or with a token", challenge)
+fn address(parts: &Parts) -> Result<IpAddr, Failure> {
+    let peer = parts.extensions.get::<Peer>();
+    peer.map(|p| p.address.ip())
+        .ok_or_else(|| Failure::from(Error::internal("a request without a connection")))
 }
 
 fn credentials(headers: &HeaderMap) -> Credentials {
@@ -76,22 +64,6 @@ fn credentials(headers: &HeaderMap) -> Credentials {
 /// A script would rather show its own question.
 fn challenges(headers: &HeaderMap) -> bool {
     headers.get("sec-fetch-mode").is_none_or(|mode| mode.as_bytes() == b"navigate")
-}
-
-async fn check(
-    app: &App,
-    parts: &Parts,
-    user: &str,
-    password: &str,
-    challenge: bool,
-) -> Result<Principal, Failure> {
-    let from = parts.extensions.get::<Peer>().map(|p| p.address.ip());
-    let from = from.ok_or_else(|| Failure::from(Error::internal("a request without a connection")))?;
-    app.logins.check(user, password, from).await.map_err(|s| Failure::of_status(&s, challenge))
-}
-
-fn check_token(app: &App, token: &str, challenge: bool) -> Result<Principal, Failure> {
-    app.database.check_token(token).map_err(|e| Failure::unauthenticated(e.message(), challenge))
 }
 
 /// Refuses what a page from elsewhere sent.
@@ -112,7 +84,7 @@ fn not_from_elsewhere(headers: &HeaderMap, app: &App) -> Result<(), Failure> {
     {
         return refuse(format!("pages of {} may not ask this server", shortened(origin)));
     }
-    let open = !app.must_log_in() && app.options.is_local();
+    let open = !app.door.must_log_in() && app.options.is_local();
     match host {
         Some(host) if open && !is_of_this_machine(host) => refuse(format!(
             "the name {} may be anybody's; a server without users answers to localhost and to addresses",
@@ -139,13 +111,14 @@ fn is_of_this_machine(host: &str) -> bool {
 pub(super) async fn log_in(State(app): State<Arc<App>>, parts: Parts) -> Result<Response, Failure> {
     not_from_elsewhere(&parts.headers, &app)?;
     let challenge = challenges(&parts.headers);
-    if !app.must_log_in() {
+    if !app.door.must_log_in() {
         return Ok(json_answer(StatusCode::OK, &json!({ "token": null, "user": null, "role": "admin" })));
     }
     let Credentials::Basic { user, password } = credentials(&parts.headers) else {
-        return Err(wanted(challenge));
+        return Err(Failure::of_status(&log_in_wanted(), challenge));
     };
-    let principal = check(&app, &parts, &user, &password, challenge).await?;
+    let principal = app.door.of_password(&user, &password, address(&parts)?).await;
+    let principal = principal.map_err(|s| Failure::of_status(&s, challenge))?;
     let role = principal.role.to_string();
     let (token, _) = app.sessions.log_in(principal).map_err(|s| Failure::of_status(&s, challenge))?;
     Ok(json_answer(StatusCode::OK, &json!({ "token": token, "user": user, "role": role })))
