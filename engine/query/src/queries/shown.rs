@@ -23,7 +23,7 @@ pub(crate) struct Shown {
 /// Of a statement, by what it is.
 pub(super) fn of_statement(sql: &str, statement: &Statement) -> Shown {
     match has_secrets(statement) {
-        true => Shown { text: cut(&without_strings(sql)), whole: false },
+        true => Shown { text: cut(&without_options(&without_strings(sql))), whole: false },
         false => Shown { text: cut(sql), whole: true },
     }
 }
@@ -90,6 +90,13 @@ fn without_strings(sql: &str) -> String {
     out
 }
 
+/// The last pair of parentheses, where options stand, without what is in it: values need no quotes there.
+fn without_options(text: &str) -> String {
+    let Some(at) = text.rfind('(') else { return text.to_owned() };
+    let end = text[at..].find(')').map_or(text.len(), |end| at + end);
+    format!("{}(…{}", &text[..at], &text[end..])
+}
+
 /// `$$` or `$tag$` at the start.
 fn dollar_quote(text: &str) -> Option<&str> {
     let end = text.strip_prefix('$')?.find('$')?;
@@ -121,6 +128,8 @@ mod tests {
             "ALTER USER'KEY0KEY",
             "CREATE SECRET s (TYPE s3, KEY_ID 'KEY0KEY', SECRET 'x')",
             "CREATE SECRET s (TYPE s3, KEY_ID 'KEY0KEY'",
+            "CREATE SECRET s (TYPE s3, KEY_ID KEY0KEY)",
+            "COPY t TO 's3://b/t.parquet' OPTIONS (key KEY0KEY)",
             "EXPLAIN CREATE SECRET s (TYPE s3, KEY_ID 'KEY0KEY', SECRET 'x')",
             "COPY t TO 's3://b/t.parquet' OPTIONS (key 'KEY0KEY')",
             "CREATE EXTERNAL TABLE t STORED AS CSV LOCATION 'https://u:KEY0KEY@h/t.csv'",
